@@ -1,0 +1,149 @@
+"""Finished runs, read back from the store: the record at once, the per-sample files when they are asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qig.errors import StoreError, choices
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TOKEN_KINDS = {1: "prompt", 2: "vision", 3: "answer", 4: "special"}
+"""Names of the codes in ``kinds``; 0 is padding and is not stored."""
+
+REQUIRED = ("id", "method", "config", "stages", "timings", "memory", "model_bytes", "sites", "metrics")
+
+
+@dataclass(frozen=True)
+class Sensitivities:
+    """Token weights of all calibration samples, laid end to end without padding.
+
+    ``weights[block, site]`` is float32 [tokens] and sums to 1 over each sample; ``kinds`` is uint8 [tokens]
+    (see :data:`TOKEN_KINDS`); ``sample`` is int32 [tokens], the index of the calibration sample.
+    """
+
+    weights: Mapping[tuple[int, str], np.ndarray]
+    kinds: np.ndarray
+    sample: np.ndarray
+
+    @property
+    def blocks(self) -> list[int]:
+        """Indices of the decoder blocks with at least one weighted site, ascending."""
+        return sorted({block for block, _ in self.weights})
+
+    def select(self, sample: int) -> Sensitivities:
+        """The tokens of one calibration sample; StoreError when there is no such sample."""
+        chosen = self.sample == sample
+        if not chosen.any():
+            raise StoreError(choices(sample, sorted(set(self.sample.tolist())), "calibration sample"))
+        weights = {key: weight[chosen] for key, weight in self.weights.items()}
+        return Sensitivities(weights, self.kinds[chosen], self.sample[chosen])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run. ``record`` is the content of its record.json; the other files are read on first use."""
+
+    store: Path
+    record: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return self.record["id"]
+
+    @property
+    def method(self) -> str:
+        return self.record["method"]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.record["config"]
+
+    @property
+    def model(self) -> str:
+        return self.config["model"]["name"]
+
+    @property
+    def setting(self) -> str:
+        return self.config["quant"]["name"]
+
+    @property
+    def outlier_sigma(self) -> float:
+        """Spread of the synthetic outliers that were put into the model; 0 where there are none."""
+        return float((self.config["model"].get("outliers") or {}).get("sigma") or 0.0)
+
+    @cached_property
+    def samples(self) -> list[dict[str, Any]]:
+        """One dict an evaluated sample: task, sample, cluster, type, target, answer, score, nll, empty."""
+        path = self.store / "evaluation" / self.record["stages"]["evaluation"] / "samples.jsonl"
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError as error:
+            raise StoreError(f"run {self.id} has no evaluation samples: expected {path}") from error
+        samples = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                samples.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise StoreError(f"{path}, line {number}: expected one JSON object, got {line[:60]!r}") from error
+        return samples
+
+    @property
+    def quantized_folder(self) -> Path | None:
+        """Folder of the quantized stage; None for a run that quantizes nothing."""
+        key = self.record["stages"].get("quantized")
+        return self.store / "quantized" / key if key else None
+
+    @property
+    def has_sensitivities(self) -> bool:
+        folder = self.quantized_folder
+        return folder is not None and (folder / "sensitivity.safetensors").is_file()
+
+    @cached_property
+    def sensitivities(self) -> Sensitivities:
+        """The token weights of the quantized stage; StoreError for a run without any."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        if not self.has_sensitivities:
+            where = f"expected sensitivity.safetensors in {self.quantized_folder}" if self.quantized_folder else (
+                "it quantizes nothing")
+            raise StoreError(f"run {self.id} ({self.method}) has no token sensitivities: {where}")
+        path = self.quantized_folder / "sensitivity.safetensors"
+        try:
+            tensors = load_file(path)
+        except SafetensorError as error:
+            raise StoreError(f"{path} is not a readable safetensors file: {error}") from error
+        weights = {}
+        for name, values in tensors.items():
+            parts = name.split(".")
+            if len(parts) == 3 and parts[0] == "block":
+                weights[int(parts[1]), parts[2]] = values
+        return Sensitivities(weights, tensors["kinds"], tensors["sample"])
+
+
+def load_run(store: Path, run_id: str) -> Run:
+    """The run ``run_id`` of a store; StoreError when it is absent, unreadable or lacks part of a record."""
+    runs = Path(store) / "runs"
+    path = runs / run_id / "record.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if not runs.is_dir():
+            raise StoreError(f"no store of runs at {store}: expected the folder {runs}") from error
+        known = [entry.name for entry in runs.iterdir() if (entry / "record.json").is_file()]
+        if not known:
+            raise StoreError(f"no run {run_id!r} in {runs}, which holds no finished run") from error
+        raise StoreError(choices(run_id, known, f"run in {runs}")) from error
+    except json.JSONDecodeError as error:
+        raise StoreError(f"{path} is not JSON: {error}") from error
+    missing = [key for key in REQUIRED if key not in record]
+    if missing:
+        raise StoreError(f"{path} is no complete run record: lacks {', '.join(missing)}; got {', '.join(record)}")
+    return Run(Path(store), record)
