@@ -1,0 +1,1 @@
+"""Checkpoints, the architecture table, and the embedded tiny models."""

@@ -1,0 +1,187 @@
+"""The schema of every configuration group. Values live in ``conf/``; unknown keys and wrong types are refused.
+
+A field without a default must be given by a YAML file, so that each default stands in one place.
+Cross-field rules (a group size that must divide, settings that exclude each other) are in ``validation``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, Literal, Optional
+
+from omegaconf import MISSING
+
+
+@dataclass
+class Outliers:
+    """Synthetic, function-preserving outlier channels (lognormal, standard deviation ``sigma``; 0 = none)."""
+
+    sigma: float = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class Model:
+    name: str = MISSING
+    path: str = MISSING  # a directory, a hub id, or embedded:NAME
+    dtype: Literal["float32", "bfloat16", "float16"] = MISSING
+    outliers: Outliers = MISSING
+
+
+@dataclass
+class WeightSetting:
+    """Integer grid of the weights. ``group_size`` null: one scale per output channel."""
+
+    bits: int = MISSING
+    symmetric: bool = MISSING
+    group_size: Optional[int] = MISSING
+
+
+@dataclass
+class ActivationSetting:
+    """Symmetric, per token, dynamic."""
+
+    bits: int = MISSING
+
+
+@dataclass
+class Quant:
+    name: str = MISSING
+    weights: Optional[WeightSetting] = MISSING
+    activations: Optional[ActivationSetting] = MISSING
+    linears: str = MISSING  # regular expression over the names of linears inside a decoder block
+
+
+@dataclass
+class Sensitivity:
+    """One weight per token. ``normalize``: weights sum to 1 over each sample, or over the corpus (then times samples)."""
+
+    kind: str = MISSING
+    granularity: Literal["token", "modality"] = MISSING
+    normalize: Literal["sample", "corpus"] = MISSING
+
+
+@dataclass
+class UniformSensitivity(Sensitivity):
+    pass
+
+
+@dataclass
+class ModalityGradientSensitivity(Sensitivity):
+    """MBQ. ``balance`` auto follows the equalization loss as MBQ writes it: mae per_token, mse per_modality."""
+
+    balance: Literal["auto", "per_token", "per_modality"] = MISSING
+
+
+@dataclass
+class QigSensitivity(Sensitivity):
+    """Quantization-aware integrated gradients. ``reference`` auto: zero for weight-only settings, else quantized."""
+
+    reference: Literal["auto", "zero", "quantized"] = MISSING
+    quadrature: Literal["gauss_legendre", "midpoint", "riemann_left"] = MISSING
+    nodes: int = MISSING
+    max_nodes: int = MISSING
+    tolerance: float = MISSING
+    score: Literal["abs_mean", "signed_sum"] = MISSING
+    clip: Literal["none", "iqr"] = MISSING
+    clip_factor: float = MISSING
+    closed_form: bool = MISSING
+
+
+@dataclass
+class Equalization:
+    kind: str = MISSING
+    sites: List[str] = MISSING
+
+
+@dataclass
+class NoEqualization(Equalization):
+    pass
+
+
+@dataclass
+class SmoothQuantEqualization(Equalization):
+    alpha: float = MISSING
+
+
+@dataclass
+class GridEqualization(Equalization):
+    """Scales mean|x|^r for ``points`` exponents r from 0 in steps of ``step``; the least weighted error wins."""
+
+    points: int = MISSING
+    step: float = MISSING
+    scope: Literal["module", "linear"] = MISSING
+    loss: Literal["mse", "mae"] = MISSING
+
+
+@dataclass
+class Rounding:
+    kind: str = MISSING
+
+
+@dataclass
+class Calibration:
+    kind: str = MISSING
+    samples: int = MISSING
+    seed: int = MISSING
+    tokens_per_batch: int = MISSING
+
+
+@dataclass
+class DigitGridCalibration(Calibration):
+    pass
+
+
+@dataclass
+class Evaluation:
+    tasks: List[str] = MISSING
+    limit: Optional[int] = MISSING
+    batch_size: int = MISSING
+    nll: bool = MISSING
+    max_empty_share: float = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class Tracking:
+    kind: Literal["wandb", "none"] = MISSING
+    mode: Literal["offline", "online", "disabled"] = MISSING
+    project: str = MISSING
+    entity: Optional[str] = MISSING
+    dir: str = MISSING
+    group: Optional[str] = MISSING
+    tags: List[str] = MISSING
+    artifacts: bool = MISSING
+
+
+@dataclass
+class Config:
+    method: str = MISSING
+    model: Model = MISSING
+    quant: Quant = MISSING
+    sensitivity: Sensitivity = MISSING
+    equalization: Equalization = MISSING
+    rounding: Rounding = MISSING
+    calibration: Calibration = MISSING
+    evaluation: Evaluation = MISSING
+    tracking: Tracking = MISSING
+    seed: int = MISSING
+    device: str = MISSING
+    threads: Optional[int] = MISSING
+    store: str = MISSING
+
+
+GROUPS: dict[str, dict[str, type]] = {
+    "model": {"model": Model},
+    "quant": {"quant": Quant},
+    "sensitivity": {
+        "uniform": UniformSensitivity,
+        "modality_gradient": ModalityGradientSensitivity,
+        "qig": QigSensitivity,
+    },
+    "equalization": {"none": NoEqualization, "smoothquant": SmoothQuantEqualization, "grid": GridEqualization},
+    "rounding": {"rounding": Rounding},
+    "calibration": {"digitgrid": DigitGridCalibration},
+    "evaluation": {"evaluation": Evaluation},
+    "tracking": {"tracking": Tracking},
+}

@@ -1,0 +1,78 @@
+"""The architecture table: where each family keeps its decoder blocks, and the equalization sites of a block.
+
+Llama, Qwen2, Qwen2-VL and InternVL's native classes share the names inside a block, so one description of the
+sites serves every family. Adding a family is a row here and a YAML in ``conf/model``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qig.errors import ModelError, choices
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place of a decoder block where input channels can be rescaled without changing the function.
+
+    Attributes:
+        producer: the norm or linear whose output channels absorb 1/s.
+        consumers: the linears whose input channels absorb s.
+        inspected: the module f whose output error is measured and attributed.
+        block_output: the linear whose output carries the loss gradient of this half of the block (MBQ).
+    """
+
+    name: str
+    producer: str
+    consumers: tuple[str, ...]
+    inspected: str
+    block_output: str
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether f is a single linear layer (then integrated gradients have a closed form)."""
+        return self.consumers == (self.inspected,)
+
+
+LLAMA_SITES = (
+    Site(
+        "attn_in",
+        "input_layernorm",
+        ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        "self_attn",
+        "self_attn.o_proj",
+    ),
+    Site("attn_out", "self_attn.v_proj", ("self_attn.o_proj",), "self_attn.o_proj", "self_attn.o_proj"),
+    Site("mlp_in", "post_attention_layernorm", ("mlp.gate_proj", "mlp.up_proj"), "mlp", "mlp.down_proj"),
+    Site("mlp_out", "mlp.up_proj", ("mlp.down_proj",), "mlp.down_proj", "mlp.down_proj"),
+)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Attributes:
+    text_model: the submodule of the conditional-generation class that holds ``layers``.
+    image_tokens: names of the config attributes that give the ids of image (and video) placeholder tokens.
+    """
+
+    text_model: str
+    image_tokens: tuple[str, ...]
+    sites: tuple[Site, ...] = LLAMA_SITES
+
+
+ARCHITECTURES = {
+    "qwen2_vl": Architecture("model.language_model", ("image_token_id", "video_token_id")),
+    "llava_onevision": Architecture("model.language_model", ("image_token_id", "video_token_id")),
+    "internvl": Architecture("model.language_model", ("image_token_id",)),
+}
+
+
+def architecture_of(model_type: str) -> Architecture:
+    """The table's row for a Hugging Face ``config.model_type``.
+
+    Raises:
+        ModelError: the family has no row; the message lists those that have.
+    """
+    if model_type not in ARCHITECTURES:
+        raise ModelError(choices(model_type, ARCHITECTURES, "architecture"))
+    return ARCHITECTURES[model_type]

@@ -1,0 +1,115 @@
+"""What can be known of a checkpoint without loading it: where it is, what it contains, its content's identity.
+
+Nothing here imports torch or transformers, so that mistakes are told within a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+from qig.errors import ConfigError, ModelError
+
+EMBEDDED = "embedded:"
+# Everything that changes what a checkpoint computes; not its README.
+CONTENT = (".safetensors", ".json", ".jinja", ".txt", ".model")
+
+
+def resolve(path: str) -> Path:
+    """The directory of ``embedded:NAME``, of a local path, or of a hub id (downloaded once by huggingface_hub).
+
+    Raises:
+        ModelError: no such directory, no ``config.json`` in it, or the hub is out of reach.
+    """
+    if path.startswith(EMBEDDED):
+        from qig.models.tiny import checkpoint_dir
+
+        return checkpoint_dir(path.removeprefix(EMBEDDED))
+    directory = Path(path).expanduser()
+    if directory.is_dir():
+        if not (directory / "config.json").is_file():
+            raise ModelError(f"{directory} holds no config.json: expected a Hugging Face checkpoint directory")
+        return directory
+    if directory.is_absolute() or path.startswith((".", "~")) or path.count("/") != 1:
+        raise ModelError(f"checkpoint directory {path!r} does not exist (a hub id has the form owner/name)")
+    return _from_hub(path)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.utils import disable_progress_bars
+
+    patterns = ["*" + ending for ending in CONTENT]
+    disable_progress_bars()
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns, etag_timeout=5))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{name!r} is no local directory, is not in the local hub cache, and could not be fetched from the hub "
+            f"({reason}); give model.path a directory, or download it first with `hf download {name}`"
+        ) from error
+
+
+def content_hash(directory: Path) -> str:
+    """SHA-256 over the names and bytes of the files that decide what the checkpoint computes."""
+    digest = hashlib.sha256()
+    for file in sorted(directory.iterdir()):
+        if file.is_file() and file.name.endswith(CONTENT):
+            digest.update(file.name.encode() + b"\0")
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def tensor_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor, read from the safetensors headers.
+
+    Raises:
+        ModelError: no safetensors files, or a header that cannot be read.
+    """
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        raise ModelError(f"{directory} holds no *.safetensors files (other weight formats are not read)")
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        try:
+            with file.open("rb") as stream:
+                length = int.from_bytes(stream.read(8), "little")
+                if not 0 < length <= os.path.getsize(file) - 8:
+                    raise ValueError("the header is longer than the file")
+                header = json.loads(stream.read(length))
+            shapes |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{file} is not a complete safetensors file: {error}") from error
+    return shapes
+
+
+def check_group_size(directory: Path, linears: str, group_size: int | None) -> None:
+    """Refuse a group size that does not divide the input channels of every quantized linear.
+
+    Raises:
+        ConfigError: it does not, or the pattern matches no linear of the decoder; names the linears.
+    """
+    pattern = re.compile(rf"(?:^|.*\.)layers\.\d+\.({linears})\.weight")
+    columns = {}
+    for name, shape in tensor_shapes(directory).items():
+        match = pattern.fullmatch(name)
+        if match and "vis" not in name.split(".layers.")[0]:  # the language model's blocks only
+            columns[match.group(1)] = shape[-1]
+    if not columns:
+        raise ConfigError(f"quant.linears={linears!r} matches no linear of the decoder blocks in {directory}")
+    if group_size is None:
+        return
+    refused = {name: width for name, width in columns.items() if width % group_size}
+    if refused:
+        listed = ", ".join(f"{name} ({width} input channels)" for name, width in sorted(refused.items()))
+        fitting = [g for g in (32, 64, 96, 128, 192, 256) if all(width % g == 0 for width in columns.values())]
+        raise ConfigError(
+            f"quant.weights.group_size={group_size} does not divide the input channels of {listed}; "
+            f"sizes that do: {', '.join(map(str, fitting)) or 'none of the usual ones'}, or null (one scale a row)"
+        )

@@ -1,0 +1,115 @@
+"""Integer grids: quantize, dequantize and fake-quantize as pure functions (METHOD: asymmetric groups, symmetric rows).
+
+The integers, scales and zero points are the product; a fake-quantized tensor is always derived from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SMALLEST_RANGE = 1e-5
+
+
+@dataclass(frozen=True)
+class WeightGrid:
+    """How a weight matrix is cut into integers.
+
+    Attributes:
+        bits: 2 to 8.
+        symmetric: range -2^(b-1) .. 2^(b-1)-1 around zero, or 0 .. 2^b-1 with an integer zero point.
+        group_size: input channels that share a scale; ``None``: the whole row (one scale per output channel).
+    """
+
+    bits: int
+    symmetric: bool
+    group_size: int | None
+
+    @property
+    def low(self) -> int:
+        return -(2 ** (self.bits - 1)) if self.symmetric else 0
+
+    @property
+    def high(self) -> int:
+        return 2 ** (self.bits - 1) - 1 if self.symmetric else 2**self.bits - 1
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """Integers of one linear layer.
+
+    Attributes:
+        integers: ``[out, in]``, int8 (symmetric) or uint8 (asymmetric).
+        scale: ``[out, groups]`` float32.
+        zero_point: ``[out, groups]`` uint8, or ``None`` for a symmetric grid.
+    """
+
+    integers: Tensor
+    scale: Tensor
+    zero_point: Tensor | None
+
+    def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The fake-quantized weight ``[out, in]``: (integer - zero point) * scale, computed in float32."""
+        rows, columns = self.integers.shape
+        values = self.integers.float().view(rows, self.scale.shape[1], -1)
+        if self.zero_point is not None:
+            values = values - self.zero_point.float().unsqueeze(-1)
+        return (values * self.scale.unsqueeze(-1)).view(rows, columns).to(dtype)
+
+
+def weight_parameters(weight: Tensor, grid: WeightGrid) -> tuple[Tensor, Tensor | None]:
+    """Scale and zero point of each group.
+
+    Args:
+        weight: ``[out, in]``; ``in`` must be a multiple of the group size.
+
+    Returns:
+        ``scale [out, groups]`` float32 and ``zero_point [out, groups]`` float32 (whole numbers), or ``None``.
+
+    Raises:
+        ValueError: the group size does not divide the input channels.
+    """
+    groups = _grouped(weight, grid)
+    if grid.symmetric:
+        return groups.abs().amax(-1).clamp(min=SMALLEST_RANGE) / grid.high, None
+    low, high = groups.aminmax(dim=-1)
+    scale = (high - low).clamp(min=SMALLEST_RANGE) / grid.high
+    return scale, torch.round(-low / scale).clamp(0, grid.high)
+
+
+def quantize_weight(weight: Tensor, grid: WeightGrid) -> QuantizedWeight:
+    """Round-to-nearest onto the grid: ``clamp(round(w / scale) + zero, low, high)``; ``weight`` is ``[out, in]``."""
+    scale, zero = weight_parameters(weight, grid)
+    integers = torch.round(_grouped(weight, grid) / scale.unsqueeze(-1))
+    if zero is not None:
+        integers = integers + zero.unsqueeze(-1)
+    integers = integers.clamp(grid.low, grid.high).view(weight.shape)
+    if zero is None:
+        return QuantizedWeight(integers.to(torch.int8), scale, None)
+    return QuantizedWeight(integers.to(torch.uint8), scale, zero.to(torch.uint8))
+
+
+def fake_quantize_activation(x: Tensor, bits: int) -> Tensor:
+    """Symmetric, dynamic, one scale per token (the last dimension): ``[..., channels]`` to the same shape and dtype."""
+    high = 2 ** (bits - 1) - 1
+    values = x.float()
+    scale = values.abs().amax(-1, keepdim=True).clamp(min=SMALLEST_RANGE) / high
+    return (torch.round(values / scale).clamp(-high - 1, high) * scale).to(x.dtype)
+
+
+def packed_bytes(shape: tuple[int, int], grid: WeightGrid) -> int:
+    """Bytes of a packed ``[out, in]`` weight: integers and zero points in ``bits`` bits, scales in 16 bits."""
+    rows, columns = shape
+    groups = rows * (columns // (grid.group_size or columns))
+    bits = rows * columns * grid.bits + groups * (16 + (0 if grid.symmetric else grid.bits))
+    return -(-bits // 8)
+
+
+def _grouped(weight: Tensor, grid: WeightGrid) -> Tensor:
+    rows, columns = weight.shape
+    size = grid.group_size or columns
+    if columns % size:
+        raise ValueError(f"group size {size} does not divide {columns} input channels")
+    return weight.float().reshape(rows, columns // size, size)

@@ -1,0 +1,54 @@
+"""A bit setting (``conf/quant``) as numerics: the weight grid, the activation bits and which linears they apply to."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from qig.config.schema import Quant
+from qig.quantization.grid import QuantizedWeight, WeightGrid, quantize_weight
+from qig.quantization.linear import FakeQuantLinear, QuantizedLinear
+
+
+@dataclass(frozen=True)
+class Setting:
+    weights: WeightGrid
+    activation_bits: int | None
+    linears: re.Pattern[str]
+
+    @classmethod
+    def of(cls, quant: Quant) -> Setting:
+        weights = quant.weights
+        return cls(
+            WeightGrid(weights.bits, weights.symmetric, weights.group_size),
+            quant.activations.bits if quant.activations else None,
+            re.compile(quant.linears),
+        )
+
+    def selected(self, block: nn.Module) -> dict[str, nn.Linear]:
+        """The linears of a decoder block that the pattern names in full, by their name inside the block."""
+        return {
+            name: module
+            for name, module in block.named_modules()
+            if isinstance(module, nn.Linear) and self.linears.fullmatch(name)
+        }
+
+    def weight_only(self, linear: nn.Linear) -> FakeQuantLinear:
+        """``f(., w_q)``: weights on the grid, activations left alone (METHOD section 4)."""
+        weight = quantize_weight(linear.weight, self.weights).dequantize(linear.weight.dtype)
+        return FakeQuantLinear(weight, linear.bias)
+
+    def equalized(self, linear: nn.Linear, scale: Tensor) -> FakeQuantLinear:
+        """``Q_W(W s) Q_X(x / s)``, the candidate of the equalization search; ``scale`` is ``[in]`` float32."""
+        weight = quantize_weight(linear.weight.float() * scale, self.weights).dequantize()
+        dtype = linear.weight.dtype
+        if self.activation_bits is None:  # the division moves into the weight: the input needs no work
+            return FakeQuantLinear((weight / scale).to(dtype), linear.bias)
+        return FakeQuantLinear(weight.to(dtype), linear.bias, self.activation_bits, scale.to(dtype))
+
+    def rounded(self, quantized: QuantizedWeight, bias: Tensor | None, dtype: torch.dtype) -> QuantizedLinear:
+        """The layer of the quantized model for integers that a rounding method found."""
+        return QuantizedLinear(quantized, bias, self.activation_bits, dtype)
