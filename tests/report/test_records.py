@@ -61,10 +61,10 @@ def test_missing_and_damaged_samples_are_errors(store):
     path = store.root / "evaluation" / "eab12" / "samples.jsonl"
     path.write_text(path.read_text() + "{broken\n")
     with pytest.raises(StoreError, match="line 5"):
-        load_run(store.root, "ab12").samples
+        _ = load_run(store.root, "ab12").samples
     path.unlink()
     with pytest.raises(StoreError, match="no evaluation samples"):
-        load_run(store.root, "ab12").samples
+        _ = load_run(store.root, "ab12").samples
 
 
 def test_runs_without_sensitivities_say_why(store):
@@ -72,4 +72,4 @@ def test_runs_without_sensitivities_say_why(store):
     run = load_run(store.root, "ab12")
     assert not run.has_sensitivities
     with pytest.raises(StoreError, match="it quantizes nothing"):
-        run.sensitivities
+        _ = run.sensitivities

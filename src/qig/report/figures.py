@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qig.errors import StoreError
+from qig.report.cells import METHODS
 from qig.report.records import TOKEN_KINDS, Run, Sensitivities
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def _draw(run: Run, chosen: Sensitivities, panels: dict[str, str], sample: int) 
     _colour_bar(figure, image, heats)
     _kind_band(band, chosen.kinds)
     outliers = f" with synthetic outliers (σ = {run.outlier_sigma:g})" if run.outlier_sigma else ""
-    figure.suptitle(f"Token sensitivity of {run.method} in {run.setting}, calibration sample {sample}\n"
+    method = METHODS.get(run.method, run.method)
+    figure.suptitle(f"Token sensitivity of {method} in {run.setting}, calibration sample {sample}\n"
                     f"{run.model}{outliers}", fontsize=10)
     return figure
 

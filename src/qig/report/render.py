@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qig.report.cells import accuracy, byte_size, count, difference, plain, seconds
+from qig.report.cells import METHODS, accuracy, byte_size, count, difference, plain, seconds
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BASELINE_TITLES = {"16bit": "16 bit", "rtn": "RTN"}
 INTERVALS = (
-    "Brackets are 95% intervals from a bootstrap over images (all questions of an image are drawn together); differences "
-    "are paired by sample and in points. p is McNemar's exact test, which takes questions as independent. "
-    "NLL is in nats, lower is better.")
+    "Brackets are 95% intervals from a bootstrap over images (all questions of an image are drawn together); "
+    "differences are paired by sample; those of accuracy are in points. "
+    "p is McNemar's exact test, which takes questions as independent. NLL is in nats, lower is better.")
 OUTLIERS = ("† synthetic, function-preserving outliers were put into this model (model.outliers.sigma = {sigma}); "
             "the model without them computes the same function.")
 
@@ -99,6 +99,8 @@ def _key(frame: pd.DataFrame, name: str) -> list[str]:
     if name == "model":
         return [f"{model}†" if sigma > 0 else str(model)
                 for model, sigma in zip(frame["model"], frame["model.outliers.sigma"], strict=True)]
+    if name == "method":
+        return [METHODS.get(method, method) for method in frame["method"]]
     return [plain(value) for value in frame[name]]
 
 
@@ -118,14 +120,15 @@ def _sections(frame: pd.DataFrame, types: pd.DataFrame | None) -> list[Section]:
     columns = {"NLL": _cells(frame, "nll", lambda value, low, high: plain(value, 3))}
     for name, title in BASELINE_TITLES.items():
         columns[f"NLL vs {title}"] = _cells(frame, f"nll_vs_{name}", lambda *v: difference(*v, scale=1, digits=3))
-    columns |= {"calibration": [seconds(value) for value in frame["calibration_seconds"]],
+    sections.append(_section("Negative log-likelihood", keys, columns))
+    columns = {"calibration": [seconds(value) for value in frame["calibration_seconds"]],
                 "evaluation": [seconds(value) for value in frame["evaluation_seconds"]],
                 "peak host": [byte_size(value) for value in frame["peak_host_bytes"]],
                 "peak device": [byte_size(value) for value in frame["peak_device_bytes"]],
                 "model": [byte_size(value) for value in frame["model_bytes"]],
                 "samples": [count(value) for value in frame["samples"]],
                 "run": [str(value)[:10] for value in frame["run"]]}
-    sections.append(_section("Likelihood and cost", keys, columns))
+    sections.append(_section("Cost", keys, columns))
     if types is not None and not types.empty:
         sections.append(_section("Accuracy by question type, %", keys, _type_columns(frame, types)))
     return sections
@@ -157,7 +160,8 @@ def _split(headers: Sequence[str], rows: Sequence[Sequence[str]], keys: int, wid
     widest = max(8, (width // 2) // keys - 2)
     columns = [[header, *(row[i] for row in rows)] for i, header in enumerate(headers)]
     columns[:keys] = [[_shorten(cell, widest) for cell in column] for column in columns[:keys]]
-    sizes = [max(len(cell) for cell in column) + 2 for column in columns]
+    # tabulate pads headers by two and puts two spaces between columns.
+    sizes = [max(len(column[0]) + 2, *(len(cell) for cell in column)) + 2 for column in columns]
     part, used = list(range(keys)), sum(sizes[:keys])
     for index in range(keys, len(columns)):
         if len(part) > keys and used + sizes[index] > width:

@@ -1,0 +1,69 @@
+"""The closing table of a run or a sweep: printed, written beside the jobs, and silent about nothing that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from qig.errors import QigError
+from qig.report.comparison import Compared, by_type, comparison
+from qig.report.figures import token_sensitivity
+from qig.report.jobs import Job, compared
+from qig.report.records import Run
+from qig.report.render import terminal, write
+
+
+def close(folder: Path, jobs: Sequence[Job], *, figures: int = 1, show: Callable[[str], None] = print) -> list[Path]:
+    """Show the closing table of ``jobs`` and write it, with at most ``figures`` figures, into ``folder``.
+
+    Returns what was written. A run that cannot be read, or cannot be compared, is named and does not stop the rest.
+    """
+    rows, problems = compared(jobs)
+    written: list[Path] = []
+    try:
+        if rows:
+            written += _tables(rows, folder, problems, show)
+            written += _figures([row.run for row in rows], folder, figures, problems)
+    finally:
+        # Whatever becomes of the tables, failed jobs are named.
+        show(summary(jobs, problems))
+    if written:
+        show(f"Written to {folder}: {', '.join(path.name for path in written)}")
+    return written
+
+
+def _tables(rows: Sequence[Compared], folder: Path, problems: list[str], show: Callable[[str], None]) -> list[Path]:
+    try:
+        frame, types = comparison(rows), by_type([row.run for row in rows])
+        show(terminal(frame, types))
+        return write(frame, types, folder)
+    except (QigError, OSError) as error:
+        problems.append(f"no comparison: {error}")
+        return []
+
+
+def _figures(runs: Sequence[Run], folder: Path, most: int, problems: list[str]) -> list[Path]:
+    written: list[Path] = []
+    for run in [run for run in runs if run.has_sensitivities and not _uniform(run)][:most]:
+        try:
+            written += token_sensitivity(run, folder / f"token_sensitivity_{run.id[:12]}")
+        except (QigError, OSError) as error:
+            problems.append(f"no figure of run {run.id}: {error}")
+    return written
+
+
+def summary(jobs: Sequence[Job], problems: Sequence[str]) -> str:
+    """``4 jobs: 3 finished (2 from the store), 1 failed``, then a line for each failure and problem."""
+    failed = [job for job in jobs if job.error is not None]
+    cached = sum(job.cached for job in jobs)
+    head = f"{len(jobs)} job{'s' if len(jobs) != 1 else ''}: {len(jobs) - len(failed)} finished"
+    lines = [head + (f" ({cached} from the store)" if cached else "") + f", {len(failed)} failed"]
+    for job in failed:
+        overrides = f" ({' '.join(job.overrides)})" if job.overrides else ""
+        lines.append(f"  failed: {job.folder.name}{overrides}: {job.error}")
+    return "\n".join([*lines, *(f"  note: {problem}" for problem in problems)])
+
+
+def _uniform(run: Run) -> bool:
+    """Whether no site of the run has weights worth a picture."""
+    return all(site["estimator"] == "uniform" for site in run.record["sites"])

@@ -1,0 +1,96 @@
+"""What the jobs of one command left in their output folders: a run, or an account of why there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qig.errors import StoreError
+from qig.report.comparison import Compared
+from qig.report.records import Run, load_run
+
+RUN_FILE = "run.json"
+STATE_FILE = "job.json"
+UNFINISHED = "ended without a word (killed, or still running)"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job's output folder. ``error`` is None exactly when the job left a run."""
+
+    folder: Path
+    overrides: Sequence[str] = ()
+    run: str | None = None
+    store: Path | None = None
+    cached: bool = False
+    baselines: dict[str, str | None] = field(default_factory=dict)
+    error: str | None = None
+
+
+def fingerprint(folder: Path) -> dict[Path, int]:
+    """Change times (ns) of the files that jobs leave below ``folder``: tells this command's jobs from older ones."""
+    return {path: path.stat().st_mtime_ns for name in (RUN_FILE, STATE_FILE)
+            for path in (*folder.glob(name), *folder.glob(f"*/{name}"))}
+
+
+def read_jobs(folder: Path, before: dict[Path, int] | None = None) -> list[Job]:
+    """The jobs below ``folder`` (or ``folder`` itself), in numerical or else alphabetical order.
+
+    ``before``, a :func:`fingerprint` from the start of a command, leaves out folders that it has not touched.
+    """
+    before = before or {}
+    changed = {path.parent for path, time in fingerprint(folder).items() if before.get(path) != time}
+    numbered = sorted(changed, key=lambda path: (not path.name.isdigit(), path.name.zfill(12), path.name))
+    return [read_job(path) for path in numbered]
+
+
+def read_job(folder: Path) -> Job:
+    """One job's folder; whatever is wrong with it becomes the job's ``error``."""
+    try:
+        state = _read(folder / STATE_FILE) or {"status": "completed"}
+        overrides = state.get("overrides", ())
+        if state["status"] != "completed":
+            return Job(folder, overrides, error=state.get("error") or UNFINISHED)
+        left = _read(folder / RUN_FILE)
+        if left is None:
+            return Job(folder, overrides, error=f"completed without leaving {RUN_FILE}")
+        return Job(folder, overrides, left["run"], Path(left["store"]), bool(left["cached"]), dict(left["baselines"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return Job(folder, error=f"unreadable job files ({type(error).__name__}: {error})")
+
+
+def compared(jobs: Sequence[Job]) -> tuple[list[Compared], list[str]]:
+    """A row a run, each baseline's own row before the first run that names it, and what could not be read."""
+    named = {(job.store, job.run) for job in jobs if job.run}
+    rows: dict[tuple[Path, str], Compared] = {}
+    problems = []
+
+    def read(job: Job, run_id: str | None) -> Run | None:
+        if run_id is None:
+            return None
+        known = next((row.run for key, row in rows.items() if key == (job.store, run_id)), None)
+        try:
+            return known or load_run(job.store, run_id)
+        except (StoreError, OSError) as error:
+            problems.append(f"{job.folder.name}: {error}")
+            return None
+
+    for job in jobs:
+        run = read(job, job.run)
+        if run is None:
+            continue
+        sixteen, rtn = (read(job, job.baselines.get(name)) for name in ("16 bit", "rtn"))
+        for baseline, row in ((sixteen, Compared(sixteen)), (rtn, Compared(rtn, sixteen))):
+            if baseline is not None and (job.store, baseline.id) not in named:
+                rows.setdefault((job.store, baseline.id), row)
+        rows[job.store, run.id] = Compared(run, sixteen, rtn)
+    return list(rows.values()), problems
+
+
+def _read(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
