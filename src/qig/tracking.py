@@ -1,0 +1,191 @@
+"""Experiment tracking of one job, by W&B or by nobody; a tracker that fails never takes the job with it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from qig.errors import ConfigError, choices
+from qig.report.records import Run
+from qig.report.summaries import per_sample, search_curves, sensitivity_shares, sites, summary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+KINDS = ("none", "wandb")
+HIDDEN = "<hidden>"
+# "hf_token" and "api_key", but neither "max_tokens" nor "token_budget" nor "pad_token_id".
+SECRET = re.compile(r"(^|_)(token|secret|password|passwd|credentials?|auth|(api|access|private|secret)_?key)$")
+# The command line may hold a secret, and the run record already says which code and packages ran.
+PRIVATE = {"x_disable_meta": True, "x_save_requirements": False, "disable_git": True, "disable_code": True}
+
+
+class Tracker(Protocol):
+    """What the runner may tell a tracker about one job. No method raises because of the tracker."""
+
+    def log_run(self, run: Run) -> None:
+        """Metrics, search curves, completeness, sensitivity shares and per-sample results of a finished run."""
+
+    def log_comparison(self, frame: pd.DataFrame) -> None:
+        """A table from ``qig.report.comparison``."""
+
+    def log_figure(self, name: str, path: Path) -> None:
+        """An image file (PNG)."""
+
+    def finish(self, exit_code: int) -> None:
+        """Close; any ``exit_code`` but 0 marks the job as failed."""
+
+
+class NoTracking:
+    """Keeps nothing."""
+
+    def log_run(self, run: Run) -> None:
+        pass
+
+    def log_comparison(self, frame: pd.DataFrame) -> None:
+        pass
+
+    def log_figure(self, name: str, path: Path) -> None:
+        pass
+
+    def finish(self, exit_code: int) -> None:
+        pass
+
+
+class WandbTracking:
+    """One W&B run. The first failure is logged as a warning and ends the logging, not the job."""
+
+    def __init__(self, session: Any, *, artifacts: bool) -> None:
+        self.session = session
+        self.artifacts = artifacts
+        self.broken = False
+
+    def log_run(self, run: Run) -> None:
+        self._attempt(lambda: self._log_run(run))
+
+    def log_comparison(self, frame: pd.DataFrame) -> None:
+        rows = frame.itertuples(index=False)
+        self._attempt(lambda: self.session.log({"comparison": _table(list(frame.columns), rows)}))
+
+    def log_figure(self, name: str, path: Path) -> None:
+        def image() -> None:
+            import wandb
+
+            self.session.log({f"figures/{name}": wandb.Image(str(path))})
+
+        self._attempt(image)
+
+    def finish(self, exit_code: int) -> None:
+        self._attempt(lambda: self.session.finish(exit_code=exit_code), even_if_broken=True)
+
+    def _log_run(self, run: Run) -> None:
+        record = run.record
+        about = {key: record[key] for key in ("id", "method", "stages", "environment") if key in record}
+        self.session.config.update({"record": about}, allow_val_change=True)
+        tables = {"search_curves": search_curves(run), "sites": sites(run), "samples": per_sample(run)}
+        if run.has_sensitivities:
+            tables["sensitivity_shares"] = sensitivity_shares(run)
+        self.session.log({name: _table(*table) for name, table in tables.items()})
+        self.session.summary.update(summary(run))
+        if self.artifacts and run.quantized_folder is not None:
+            self._log_artifact(run)
+
+    def _log_artifact(self, run: Run) -> None:
+        import wandb
+
+        artifact = wandb.Artifact(f"quantized-{run.record['stages']['quantized'][:32]}", type="quantized")
+        for path in sorted(path for path in run.quantized_folder.rglob("*") if path.is_file()):
+            # The store never changes a finished stage, so W&B need not keep a copy of its own.
+            artifact.add_file(str(path), name=path.relative_to(run.quantized_folder).as_posix(), policy="immutable")
+        self.session.log_artifact(artifact)
+
+    def _attempt(self, action: Callable[[], None], *, even_if_broken: bool = False) -> None:
+        if self.broken and not even_if_broken:
+            return
+        try:
+            action()
+        except Exception as error:  # W&B passes on errors of its service, its network and the disk alike
+            if not self.broken:
+                _warn(error)
+            self.broken = True
+
+
+@contextmanager
+def tracker(config: Mapping[str, Any], name: str, group: str | None, job_type: str) -> Iterator[Tracker]:
+    """The tracker of one job, as ``config["tracking"]`` asks for it.
+
+    ``tracking``: ``kind`` (none, wandb), ``mode`` (offline, online, disabled; WANDB_MODE overrides it), ``project``,
+    ``entity``, ``dir``, ``group`` (overrides ``group``), ``tags``, ``artifacts``. An exception inside marks the job as
+    failed and goes on. ConfigError for another kind; W&B that cannot start is one warning and no tracking.
+    """
+    kind = config["tracking"]["kind"]
+    if kind not in KINDS:
+        raise ConfigError(choices(kind, KINDS, "tracking kind"))
+    active: Tracker = NoTracking() if kind == "none" else _start(config, name, group, job_type)
+    try:
+        yield active
+    except BaseException:
+        active.finish(exit_code=1)
+        raise
+    active.finish(exit_code=0)
+
+
+def without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain copy in which the value of every key that names a secret (``hf_token``, ``api_key``) is hidden."""
+    return {key: HIDDEN if SECRET.search(str(key).lower().replace("-", "_")) and value is not None else _hide(value)
+            for key, value in config.items()}
+
+
+def _start(config: Mapping[str, Any], name: str, group: str | None, job_type: str) -> Tracker:
+    tracking = config["tracking"]
+    try:
+        import wandb
+
+        # W&B would fall back to a temporary folder without saying so.
+        Path(tracking["dir"]).mkdir(parents=True, exist_ok=True)
+        private = {key: value for key, value in PRIVATE.items() if key in wandb.Settings.model_fields}
+        settings = wandb.Settings(silent=True, console="off", **private)
+        session = wandb.init(
+            mode=os.environ.get("WANDB_MODE") or tracking["mode"], project=tracking["project"],
+            entity=tracking["entity"], dir=str(tracking["dir"]), group=tracking["group"] or group,
+            tags=list(tracking["tags"]), name=name, job_type=job_type, config=without_secrets(config),
+            reinit="create_new", settings=settings)
+    except Exception as error:  # no login, no network, no disk, no free port: none of it concerns the job
+        _warn(error)
+        return NoTracking()
+    return WandbTracking(session, artifacts=bool(tracking["artifacts"]))
+
+
+def _warn(error: Exception) -> None:
+    first = (str(error).strip().splitlines() or [""])[0]
+    log.warning("W&B tracking is off for the rest of this job (%s: %s)", type(error).__name__, first)
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Any:
+    import wandb
+
+    # A configuration key may be a number in one run and a word in the next.
+    data = [[_plain(value) for value in row] for row in rows]
+    return wandb.Table(columns=list(columns), data=data, allow_mixed_types=True)
+
+
+def _plain(value: Any) -> Any:
+    """A cell that W&B can type: Python's own numbers, None for NaN, text for the rest."""
+    value = value.item() if hasattr(value, "item") else value
+    if value is None or isinstance(value, float) and math.isnan(value):
+        return None
+    return value if isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _hide(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return without_secrets(value)
+    return [_hide(item) for item in value] if isinstance(value, (list, tuple)) else value
