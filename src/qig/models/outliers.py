@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from qig.equalization.folding import fold, foldable
+from qig.models.folding import fold, foldable
 from qig.models.architectures import Site
 
 SITES = ("attn_in", "mlp_in", "mlp_out")

@@ -1,0 +1,58 @@
+"""Seconds by stage, and the peak of host and device memory while work is under way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import torch
+
+
+class Stopwatch:
+    """Adds up wall-clock seconds under names."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+class PeakMemory:
+    """Highest resident size of this process within the context, sampled, and the device's own highest allocation."""
+
+    INTERVAL = 0.02  # seconds
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.host_bytes = 0
+        self.device_bytes: int | None = None
+
+    def __enter__(self) -> PeakMemory:
+        self._process = psutil.Process()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self._thread.start()
+        return self
+
+    def _sample(self) -> None:
+        while True:
+            self.host_bytes = max(self.host_bytes, self._process.memory_info().rss)
+            if self._stop.wait(self.INTERVAL):
+                return
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self.device.type == "cuda":
+            self.device_bytes = torch.cuda.max_memory_allocated(self.device)

@@ -1,0 +1,110 @@
+"""The quantization stage: from a resolved configuration to a folder with the quantized model and how it was found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from qig.blockwise.artefact import apply_block, block_folder
+from qig.blockwise.run import BlockPass
+from qig.blockwise.timing import PeakMemory, Stopwatch
+from qig.config.schema import Config
+from qig.config.validation import needs_calibration
+from qig.data.calibration import CalibrationBatch, collate, digest, samples_of
+from qig.models.loading import LoadedModel
+from qig.quantization.grid import packed_bytes
+from qig.quantization.linear import QuantizedLinear
+from qig.quantization.setting import Setting
+from qig.store import write_json
+
+RECORD = "quantization.json"
+
+
+def quantize(loaded: LoadedModel, config: Config, device: torch.device, folder: Path) -> None:
+    """Calibrate and quantize the model in place, and leave in ``folder`` the blocks, sensitivities, scales and record."""
+    watch = Stopwatch()
+    with PeakMemory(device) as memory:
+        with watch("calibration"):
+            batches = _batches(loaded, config)
+        block_pass = BlockPass(loaded, batches, config, device, folder)
+        with watch("quantization"):
+            blocks = block_pass.run()
+    sensitivity, scales = _gather(folder, len(blocks))
+    if sensitivity:
+        sensitivity |= _tokens(batches)
+    save_file(sensitivity, folder / "sensitivity.safetensors")
+    save_file(scales, folder / "scales.safetensors")
+    stages = Counter(block_pass.stopwatch.seconds)
+    for block in blocks:
+        stages.update(block["seconds"])
+    write_json(
+        folder / RECORD,
+        {
+            "model": asdict(config.model),
+            "quant": asdict(config.quant),
+            "sites": [site for block in blocks for site in block["sites"]],
+            "timings": {**watch.seconds, **stages},
+            "memory": {"peak_host_bytes": memory.host_bytes, "peak_device_bytes": memory.device_bytes},
+            "model_bytes": model_bytes(loaded.model, Setting.of(config.quant)),
+            "calibration": {
+                "samples": [name for _, name in sorted(_named(batches))],
+                "sha256": digest(batches) if batches else None,
+            },
+        },
+    )
+
+
+def apply_quantized(loaded: LoadedModel, config_quant, folder: Path) -> None:
+    """Turn a freshly loaded model in place into the quantized model that the folder holds."""
+    setting = Setting.of(config_quant)
+    for index, block in enumerate(loaded.blocks):
+        apply_block(block_folder(folder, index), block, setting)
+
+
+def model_bytes(model: nn.Module, setting: Setting | None) -> dict[str, int]:
+    """Size of the weights with 16 bits each, and with the quantized linears packed; tied weights count once."""
+    linears = {module for module in model.modules() if isinstance(module, QuantizedLinear)}
+    own = sum(parameter.numel() for parameter in model.parameters())
+    own += sum(linear.bias.numel() for linear in linears if linear.bias is not None)
+    shapes = [(linear.out_features, linear.in_features) for linear in linears]
+    sixteen = 2 * (own + sum(rows * columns for rows, columns in shapes))
+    quantized = 2 * own + sum(packed_bytes(shape, setting.weights) for shape in shapes) if setting else sixteen
+    return {"sixteen_bit": sixteen, "quantized": quantized}
+
+
+def _batches(loaded: LoadedModel, config: Config) -> list[CalibrationBatch]:
+    if not needs_calibration(config):
+        return []
+    samples = samples_of(config.calibration)
+    budget = config.calibration.tokens_per_batch
+    return collate(samples, loaded.processor, loaded.model, loaded.image_token_ids, budget)
+
+
+def _named(batches: list[CalibrationBatch]) -> list[tuple[int, str]]:
+    return [pair for batch in batches for pair in zip(batch.order, batch.ids, strict=True)]
+
+
+def _tokens(batches: list[CalibrationBatch]) -> dict[str, Tensor]:
+    """``kinds`` uint8 and ``sample`` int32, ``[tokens]``: what each weight in the sensitivity file belongs to."""
+    rows = {
+        position: batch.kinds[row][batch.real[row]] for batch in batches for row, position in enumerate(batch.order)
+    }
+    kinds = [rows[position] for position in sorted(rows)]
+    sample = [torch.full((len(kind),), position, dtype=torch.int32) for position, kind in enumerate(kinds)]
+    return {"kinds": torch.cat(kinds), "sample": torch.cat(sample)}
+
+
+def _gather(folder: Path, blocks: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Token weights and scales of all blocks, from the files of the single blocks."""
+    found: dict[str, Tensor] = {}
+    for index in range(blocks):
+        file = block_folder(folder, index) / "findings.safetensors"
+        found |= load_file(file)
+    sensitivity = {name: value for name, value in found.items() if name.startswith("block.")}
+    return sensitivity, {name: value for name, value in found.items() if name.startswith("scale.")}

@@ -1,0 +1,95 @@
+"""The identity of a stage: a hash of what decides its result, and of nothing else.
+
+That is the slice of the resolved configuration that the stage reads, the content of its inputs, the package's own
+source for the stage, and the versions of the libraries that compute. Where things are stored, how they are tracked
+and how often they are shown does not enter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, is_dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from qig.config.schema import Config
+from qig.config.validation import needs_calibration
+
+PACKAGE = Path(__file__).resolve().parents[1]
+QUANTIZATION_CODE = ("blockwise", "data", "equalization", "models/*.py", "quantization", "rounding", "sensitivity")
+EVALUATION_CODE = ("evaluation", "data/digitgrid")
+COMPUTING = ("torch", "transformers", "numpy")
+BENCHMARKING = (*COMPUTING, "lmms-eval")
+
+
+def digest(value: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of the canonical JSON of ``value``."""
+    text = json.dumps(value, sort_keys=True, default=lambda v: asdict(v) if is_dataclass(v) else str(v))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def code_version(parts: tuple[str, ...]) -> str:
+    """Hash of the package's Python and YAML sources under the named folders or patterns."""
+    files = {
+        file
+        for part in parts
+        for file in (PACKAGE.glob(part) if "*" in part else (PACKAGE / part).rglob("*"))
+        if file.suffix in (".py", ".yaml")
+    }
+    return digest({str(f.relative_to(PACKAGE)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)})
+
+
+def versions(packages: tuple[str, ...]) -> dict[str, str]:
+    return {name: version(name) for name in packages}
+
+
+def model_identity(config: Config, checkpoint_hash: str, device: str) -> dict[str, Any]:
+    """What decides the 16-bit model in memory. The threads enter since they decide the order of sums."""
+    return {
+        "checkpoint": checkpoint_hash,
+        "dtype": config.model.dtype,
+        "outliers": asdict(config.model.outliers) if config.model.outliers.sigma else None,
+        "device": device,
+        "threads": config.threads,
+    }
+
+
+def quantized_key(config: Config, model: dict[str, Any]) -> str | None:
+    """Identity of the quantized model; ``None`` in 16 bits."""
+    if config.quant.weights is None:
+        return None
+    data_driven = needs_calibration(config)
+    return digest(
+        {
+            "model": model,
+            "quant": {**asdict(config.quant), "name": None},
+            "equalization": config.equalization,
+            "rounding": config.rounding,
+            "sensitivity": config.sensitivity if data_driven else None,
+            "calibration": config.calibration if data_driven else None,
+            "seed": config.seed if data_driven else None,
+            "code": code_version(QUANTIZATION_CODE),
+            "versions": versions(COMPUTING),
+        }
+    )
+
+
+def evaluation_key(config: Config, model: dict[str, Any], quantized: str | None) -> str:
+    """Identity of the benchmark's samples."""
+    return digest(
+        {
+            "model": quantized or model,
+            "evaluation": config.evaluation,
+            "code": code_version(EVALUATION_CODE),
+            "versions": versions(BENCHMARKING),
+        }
+    )
+
+
+def run_key(config: Config, quantized: str | None, evaluation: str) -> str:
+    """Identity of the run record: its stages and the name it goes by."""
+    return digest({"method": config.method, "model": config.model.name, "stages": [quantized, evaluation]})

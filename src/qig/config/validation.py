@@ -1,0 +1,142 @@
+"""What the schema cannot say: rules across fields, and values that follow from others.
+
+Nothing here loads anything, so that a configuration that cannot run is refused within a second.
+"""
+
+from __future__ import annotations
+
+import re
+from copy import deepcopy
+
+from qig.config.schema import (
+    Config,
+    Equalization,
+    GridEqualization,
+    ModalityGradientSensitivity,
+    NoEqualization,
+    QigSensitivity,
+    Quant,
+    Rounding,
+    UniformSensitivity,
+)
+from qig.errors import ConfigError, choices
+
+SITES = ("attn_in", "attn_out", "mlp_in", "mlp_out")
+
+
+def resolve(config: Config) -> Config:
+    """A copy in which every ``auto`` is decided and what has no effect is set to its neutral value.
+
+    Raises:
+        ConfigError: the configuration cannot be run; says what came, what was expected, and the choices.
+    """
+    config = deepcopy(config)
+    check(config)
+    if config.quant.weights is None:  # 16 bit: the method has nothing to do
+        return neutral(config, "none", Rounding("none"))
+    sensitivity, equalization = config.sensitivity, config.equalization
+    if isinstance(sensitivity, QigSensitivity) and sensitivity.reference == "auto":
+        sensitivity.reference = "zero" if config.quant.activations is None else "quantized"
+    if isinstance(sensitivity, ModalityGradientSensitivity) and sensitivity.balance == "auto":
+        squared = isinstance(equalization, GridEqualization) and equalization.loss == "mse"
+        sensitivity.balance = "per_modality" if squared else "per_token"
+    return config
+
+
+def baseline(config: Config, method: str) -> Config:
+    """The resolved run that ``config`` is compared with: the same model, data and benchmark in 16 bits, or RTN."""
+    config = deepcopy(config)
+    if method == "none":
+        config.quant = Quant("fp16", None, None, config.quant.linears)
+        return neutral(config, "none", Rounding("none"))
+    return neutral(config, "rtn", Rounding("nearest"))
+
+
+def neutral(config: Config, method: str, rounding: Rounding) -> Config:
+    config.method = method
+    config.sensitivity = UniformSensitivity(kind="uniform", granularity="token", normalize="corpus")
+    config.equalization = NoEqualization(kind="none", sites=[])
+    config.rounding = rounding
+    return config
+
+
+def needs_calibration(config: Config) -> bool:
+    """Whether the method looks at data at all; 16 bit and RTN do not."""
+    return config.equalization.kind != "none"
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError for the first rule that is broken."""
+    _check_quant(config)
+    _check_sensitivity(config)
+    _check_equalization(config.equalization)
+    _at_least("calibration.samples", config.calibration.samples, 1)
+    _at_least("calibration.tokens_per_batch", config.calibration.tokens_per_batch, 1)
+    _at_least("evaluation.batch_size", config.evaluation.batch_size, 1)
+    if config.evaluation.limit is not None:
+        _at_least("evaluation.limit", config.evaluation.limit, 1)
+    if not config.evaluation.tasks:
+        raise ConfigError("evaluation.tasks is empty: expected at least one task name, such as qig_digitgrid")
+    if config.threads is not None:
+        _at_least("threads", config.threads, 1)
+    if config.model.outliers.sigma < 0:
+        raise ConfigError(f"model.outliers.sigma={config.model.outliers.sigma}: expected 0 (none) or more")
+
+
+def _check_quant(config: Config) -> None:
+    quant, rounding = config.quant, config.rounding.kind
+    try:
+        re.compile(quant.linears)
+    except re.error as error:
+        raise ConfigError(f"quant.linears={quant.linears!r} is not a regular expression: {error}") from error
+    if quant.weights is None:
+        if quant.activations is not None:
+            raise ConfigError(f"quant={quant.name}: activations without weights in integers; set quant.weights too")
+        return
+    if rounding == "none":
+        raise ConfigError(
+            f"rounding=none keeps weights in 16 bits, but quant={quant.name} asks for {quant.weights.bits}-bit weights; "
+            "choose rounding=nearest, or quant=fp16"
+        )
+    _within("quant.weights.bits", quant.weights.bits, 2, 8)
+    if quant.weights.group_size is not None:
+        _at_least("quant.weights.group_size", quant.weights.group_size, 1)
+    if quant.activations is not None:
+        _within("quant.activations.bits", quant.activations.bits, 2, 8)
+        if not quant.weights.symmetric or quant.weights.group_size is not None:
+            raise ConfigError(
+                f"quant={quant.name}: integer activations need symmetric weights with one scale a row "
+                "(quant.weights.symmetric=true quant.weights.group_size=null)"
+            )
+
+
+def _check_sensitivity(config: Config) -> None:
+    sensitivity = config.sensitivity
+    if isinstance(sensitivity, ModalityGradientSensitivity) and sensitivity.granularity != "modality":
+        raise ConfigError("sensitivity=modality_gradient has granularity modality only; token weights: sensitivity=qig")
+    if isinstance(sensitivity, QigSensitivity):
+        _at_least("sensitivity.nodes", sensitivity.nodes, 1)
+        if sensitivity.tolerance <= 0:
+            raise ConfigError(f"sensitivity.tolerance={sensitivity.tolerance}: expected a positive completeness residual")
+        if sensitivity.clip_factor < 0:
+            raise ConfigError(f"sensitivity.clip_factor={sensitivity.clip_factor}: expected 0 or more times the IQR")
+
+
+def _check_equalization(equalization: Equalization) -> None:
+    for site in equalization.sites:
+        if site not in SITES:
+            raise ConfigError(choices(site, SITES, "equalization site"))
+    if isinstance(equalization, GridEqualization):
+        _at_least("equalization.points", equalization.points, 1)
+        if equalization.step <= 0:
+            raise ConfigError(f"equalization.step={equalization.step}: expected a positive step of the exponent")
+
+
+def _at_least(key: str, value: int, low: int) -> None:
+    if value < low:
+        raise ConfigError(f"{key}={value}: expected {low} or more")
+
+
+def _within(key: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{key}={value}: expected {low} to {high}")

@@ -1,0 +1,62 @@
+"""What an equalization method is given and what it returns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from qig.config.schema import Equalization
+from qig.data.tokens import TokenKind
+from qig.sensitivity.estimator import SiteView
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The scale of one site.
+
+    Attributes:
+        value: ``[channels]`` float32, positive.
+        exponents: the search's grid, and ``losses`` the weighted error at each of its points.
+        exponent: the grid point that was chosen.
+    """
+
+    value: Tensor
+    exponents: list[float] | None = None
+    losses: list[float] | None = None
+    exponent: float | None = None
+
+
+class Equalizer(ABC):
+    """Finds the scale of a site. ``needs_weights`` says whether token weights enter; without them none are computed."""
+
+    needs_weights = False
+
+    def __init__(self, config: Equalization) -> None:
+        self.config = config
+
+    @abstractmethod
+    def scale(self, view: SiteView, weights: list[Tensor] | None) -> Scale:
+        """The scale of this site; ``weights`` are lambda ``[batch, tokens]`` per micro-batch."""
+
+
+def mean_activation(view: SiteView) -> Tensor:
+    """``mean_{n,t} |x|`` per channel over all real tokens of the full-precision stream: ``[channels]`` float32."""
+    total, tokens = 0.0, 0
+    for call, kinds in zip(view.calls, view.kinds, strict=True):
+        real = kinds != TokenKind.PADDING
+        total = total + call.x[real].abs().double().sum(0)
+        tokens += int(real.sum())
+    return (total / tokens).float()
+
+
+def largest_activation(view: SiteView) -> Tensor:
+    """``max_{n,t} |x|`` per channel over all real tokens: ``[channels]`` float32."""
+    largest = [
+        call.x[kinds != TokenKind.PADDING].abs().amax(0).float() for call, kinds in zip(view.calls, view.kinds, strict=True)
+    ]
+    result = largest[0]
+    for other in largest[1:]:
+        result = result.maximum(other)
+    return result

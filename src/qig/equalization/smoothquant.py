@@ -1,0 +1,22 @@
+"""SmoothQuant (arXiv 2211.10438, eq. 4): ``s = max|X|^a / max|W|^(1-a)`` turned to our convention."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qig.equalization.equalizer import Equalizer, Scale, largest_activation
+from qig.sensitivity.estimator import SiteView
+
+SMALLEST = 1e-5
+
+
+class SmoothQuant(Equalizer):
+    """No search and no token weights. The maximum of |W| is over all consumers of the site, per input channel."""
+
+    def scale(self, view: SiteView, weights: list[Tensor] | None) -> Scale:
+        consumers = [view.block.get_submodule(name).weight.float() for name in view.site.consumers]
+        largest_weight = torch.cat(consumers).abs().amax(0).clamp(min=SMALLEST)
+        alpha = self.config.alpha
+        value = largest_activation(view).clamp(min=SMALLEST) ** alpha / largest_weight ** (1 - alpha)
+        return Scale(value.clamp(min=SMALLEST))

@@ -1,0 +1,93 @@
+"""What a sensitivity estimator is given and what it returns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from qig.blockwise.capture import Call
+from qig.config.schema import Sensitivity
+from qig.data.calibration import CalibrationBatch
+from qig.models.architectures import Site
+from qig.models.loading import LoadedModel
+from qig.quantization.linear import substituted
+from qig.quantization.setting import Setting
+
+
+@dataclass(frozen=True)
+class SiteView:
+    """One equalization site of one block, with everything that flows into its inspected module f.
+
+    Attributes:
+        index: number of the block.
+        block: the block in full precision; scales found at earlier sites are folded in.
+        calls: calls of f in the full-precision stream, one per micro-batch, hidden states ``[batch, tokens, channels]``.
+        quantized_calls: the same in the quantized stream; ``None`` unless the estimator asked for them.
+        kinds: ``TokenKind`` of each token, ``[batch, tokens]``, one per micro-batch.
+    """
+
+    index: int
+    block: nn.Module
+    site: Site
+    setting: Setting
+    calls: list[Call]
+    quantized_calls: list[Call] | None
+    kinds: list[Tensor]
+
+    @property
+    def f(self) -> nn.Module:
+        """The inspected module; looked up anew, so that a substitution is seen."""
+        return self.block.get_submodule(self.site.inspected)
+
+    @cached_property
+    def _weight_only(self) -> dict[str, nn.Module]:
+        return {
+            name: self.setting.weight_only(linear)
+            for name, linear in self.setting.selected(self.block).items()
+            if name == self.site.inspected or name.startswith(self.site.inspected + ".")
+        }
+
+    @contextmanager
+    def quantized(self) -> Iterator[None]:
+        """Within the context all linears of f carry quantized weights (activations are left alone)."""
+        with substituted(self.block, self._weight_only):
+            yield
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Token scores of one site, before granularity and normalisation.
+
+    Attributes:
+        values: ``[batch, tokens]`` per micro-batch, non-negative; values at padding are ignored.
+        completeness: relative residual of the integral, where the estimator integrates.
+        nodes: quadrature nodes used; 0 for a closed form.
+        fallback: why the estimator could say nothing and the weights are uniform.
+    """
+
+    values: list[Tensor]
+    completeness: float | None = None
+    nodes: int | None = None
+    fallback: str | None = None
+
+
+class Estimator(ABC):
+    """Turns a site into one score per token."""
+
+    needs_quantized_stream = False
+
+    def __init__(self, config: Sensitivity) -> None:
+        self.config = config
+
+    def prepare(self, loaded: LoadedModel, batches: list[CalibrationBatch], device: torch.device) -> None:
+        """Whole-model work before the first block is touched (gradients of the loss); nothing by default."""
+
+    @abstractmethod
+    def scores(self, view: SiteView) -> Scores:
+        """Scores of every token at this site."""
