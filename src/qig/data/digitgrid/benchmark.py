@@ -53,9 +53,7 @@ def evaluation_set(seed: int = 0, images: int = 400, per_type: int = 200) -> lis
                 continue
             asked[type] += 1
             quota -= 1
-            items.append(
-                EvaluationItem(f"{image_id}-{type}", image_id, picture, question.text, question.answer, type)
-            )
+            items.append(EvaluationItem(f"{image_id}-{type}", image_id, picture, question.text, question.answer, type))
     if len(items) < total:
         raise DataError(
             f"{images} images allow {len(items)} questions, fewer than {per_type} of each of the "

@@ -17,14 +17,15 @@ SPECIAL_TOKENS = (
     "<unk>",
 )
 
-_WORDS = (
-    "system user assistant . , : ? what digit digits is at color the where there a how many right of "
-    "none yes no describe image in detail shows match cell "
-    "answer question using single word or phrase with and from only"
-).split()
+# The third line serves prompts that other tasks put before or behind a question.
+_WORDS = """
+system user assistant . , : ? what digit digits is at color the where there a how many right of
+none yes no describe image in detail shows match cell
+answer question using single word or phrase with and from only
+"""
 
 VOCABULARY: dict[str, int] = {
-    word: index for index, word in enumerate((*SPECIAL_TOKENS, *_WORDS, *map(str, range(10)), *COLORS, *CELLS))
+    word: index for index, word in enumerate((*SPECIAL_TOKENS, *_WORDS.split(), *map(str, range(10)), *COLORS, *CELLS))
 }
 
 
