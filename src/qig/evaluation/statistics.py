@@ -104,7 +104,7 @@ def mcnemar_exact(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def holm(pvalues: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in the order given: rejecting those below alpha bounds the family-wise error by alpha."""
+    """Holm's adjusted p-values in the order given; rejecting those below alpha keeps the family-wise error below it."""
     p = np.asarray(pvalues, dtype=np.float64)
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError(f"got p-values {p.tolist()}; expected numbers between 0 and 1")

@@ -1,0 +1,48 @@
+"""Keeps what lmms-eval does to the process, its logs, bars and patches, within the evaluation."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_MODULES_WITH_BARS = ("lmms_eval.evaluator", "lmms_eval.api.task")
+
+# Our chat model logs as lmms-eval's do; in memory its empty answers are reported by the evaluation itself.
+_LOGGED_BY = ("lmms_eval", "qig.evaluation.chat_model")
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Silence lmms-eval's logs, warnings and progress bars, and undo its patch of filelock afterwards.
+
+    Bars are silenced in modules that are already imported: import lmms-eval before entering where bars would show.
+    """
+    import filelock
+    from loguru import logger
+    from tqdm import tqdm
+
+    def silent(*arguments, **options):
+        return tqdm(*arguments, **{**options, "disable": True})
+
+    lock_type = type(filelock.FileLock)
+    call = lock_type.__call__
+    bars = {sys.modules[name]: sys.modules[name].tqdm for name in _MODULES_WITH_BARS if name in sys.modules}
+    for source in _LOGGED_BY:
+        logger.disable(source)
+    try:
+        for module in bars:
+            module.tqdm = silent
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for source in _LOGGED_BY:
+            logger.enable(source)
+        for module, bar in bars.items():
+            module.tqdm = bar
+        if lock_type.__call__ is not call:
+            # While patched, all locks of the process on one path are one object.
+            lock_type.__call__ = call
+            sys.modules["lmms_eval.evaluator"]._enable_reentrant_filelocks._patched = False

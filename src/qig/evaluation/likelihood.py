@@ -1,0 +1,88 @@
+"""Negative log-likelihood of the right answers: finer than accuracy, and never tied."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+
+from qig.errors import EvaluationError
+
+from .prompts import Conversation, encode, end_of_turn, render, to_model
+
+
+def answer_nll(
+    model,
+    processor,
+    conversations: Sequence[Conversation],
+    answers: Sequence[str],
+    batch_size: int,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[float]:
+    """Negative log-likelihood of each answer in nats, summed over its tokens and the end of turn.
+
+    The answer follows the very prompt from which the model generates, and ends as the chat template ends a turn.
+    Neighbours share a batch, so order ``conversations`` by length; the sequence may be lazy, it is read once, a
+    batch at a time. ``on_batch`` is told the size of each batch that is done.
+
+    Raises:
+        EvaluationError: lengths differ, an answer is empty, or its tokens merge with those of the prompt.
+    """
+    if len(conversations) != len(answers):
+        raise EvaluationError(f"got {len(conversations)} conversations and {len(answers)} answers; expected as many")
+    empty = [index for index, answer in enumerate(answers) if not answer]
+    if empty:
+        raise EvaluationError(f"got {len(empty)} empty answers (first at {empty[0]}); their likelihood says nothing")
+    nll: list[float] = []
+    for start in range(0, len(answers), batch_size):
+        stop = min(start + batch_size, len(answers))
+        batch = [conversations[index] for index in range(start, stop)]
+        nll.extend(_batch_nll(model, processor, batch, answers[start:stop]))
+        if on_batch is not None:
+            on_batch(stop - start)
+    return nll
+
+
+def _batch_nll(model, processor, conversations: Sequence[Conversation], answers: Sequence[str]) -> list[float]:
+    import torch
+
+    prompts = render(processor, conversations)
+    end = end_of_turn(processor, conversations[0])
+    texts = [prompt + answer + end for prompt, answer in zip(prompts, answers, strict=True)]
+    expected = _answer_tokens(processor, prompts, texts)
+    spans = [len(tokens) for tokens in expected]
+    inputs = to_model(encode(processor, texts, conversations, padding_side="right"), model)
+    ids, lengths = inputs["input_ids"], inputs["attention_mask"].sum(dim=1).tolist()
+    places = [(row, length - back) for row, length in enumerate(lengths) for back in range(spans[row], 0, -1)]
+    rows, columns = torch.tensor(places, device=ids.device).unbind(dim=1)
+    if ids[rows, columns].tolist() != [token for tokens in expected for token in tokens]:
+        raise EvaluationError("the processor's tokens do not end with the answer; is something added at their end?")
+    with torch.inference_mode():
+        logits, place = _logits_at(model, inputs, columns - 1)
+        # One row a token of an answer: [answer tokens, vocabulary].
+        log_probability = logits[rows, place].float().log_softmax(dim=-1)
+        token_nll = -log_probability.gather(1, ids[rows, columns, None])[:, 0]
+    return [part.double().sum().item() for part in token_nll.cpu().split(spans)]
+
+
+def _logits_at(model, inputs, positions):
+    """Logits [batch, kept, vocabulary] and, for each of ``positions``, its index among the kept ones.
+
+    Where the model can, only positions in use are projected onto the vocabulary, which may hold 150,000 words.
+    """
+    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
+        return model(**inputs, use_cache=False).logits, positions
+    kept, place = positions.unique(return_inverse=True)
+    return model(**inputs, use_cache=False, logits_to_keep=kept).logits, place
+
+
+def _answer_tokens(processor, prompts: Sequence[str], texts: Sequence[str]) -> list[list[int]]:
+    """Token ids after the prompt, end of turn included, for each text."""
+    tokens = []
+    for prompt, text in zip(prompts, texts, strict=True):
+        before, whole = processor.tokenizer([prompt, text], add_special_tokens=False)["input_ids"]
+        if whole[: len(before)] != before:
+            raise EvaluationError(
+                f"the answer's tokens merge with the prompt's, so they cannot be told apart: {text[-120:]!r}"
+            )
+        tokens.append(whole[len(before) :])
+    return tokens

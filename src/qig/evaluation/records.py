@@ -1,0 +1,47 @@
+"""What is kept of each evaluated sample."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+_SAMPLE_KEYS = ("id", "question_id", "questionId")
+_CLUSTER_KEYS = ("image_id", "image_name", "videoID")
+_TYPE_KEYS = ("type", "question_type")
+
+
+def sample_records(task: str, docs: Sequence[dict], doc_ids: Sequence[int]) -> list[dict[str, str]]:
+    """``sample``, ``cluster`` and ``type`` of each document, as strings.
+
+    A sample is named by the dataset where its names are unique, else by its place in the split; the cluster is its
+    image, or the sample itself where the dataset does not name images; the type may be empty.
+    """
+    names = [_first(doc, _SAMPLE_KEYS) for doc in docs]
+    if "" in names or len(set(names)) < len(names):
+        names = [str(doc_id) for doc_id in doc_ids]
+    return [
+        {"task": task, "sample": name, "cluster": _first(doc, _CLUSTER_KEYS) or name, "type": _first(doc, _TYPE_KEYS)}
+        for name, doc in zip(names, docs, strict=True)
+    ]
+
+
+def target_text(task, doc: dict) -> str:
+    """The expected answer of a loaded task's document in words, or empty where the task has none.
+
+    The most frequent one where a document has several; the option's text where the task counts options.
+    """
+    rule = task.config.doc_to_target
+    if isinstance(rule, str) and rule not in doc and "{" not in rule:
+        target = doc.get("answers") or ""  # some tasks name a field they do not have, and score by all answers
+    else:
+        target = task.doc_to_target(doc)
+    if isinstance(target, int) and task.config.doc_to_choice is not None:
+        target = task.doc_to_choice(doc)[target]
+    if isinstance(target, (list, tuple)):
+        target = Counter(map(str, target)).most_common(1)[0][0] if target else ""
+    return str(target).strip()
+
+
+def _first(doc: dict[str, Any], keys: Sequence[str]) -> str:
+    return next((str(doc[key]) for key in keys if doc.get(key) not in (None, "")), "")

@@ -1,0 +1,118 @@
+import re
+from importlib.metadata import version
+
+import filelock
+import pytest
+from tqdm import tqdm
+
+from qig.data.digitgrid import QUESTION_TYPES, evaluation_set
+from qig.errors import EvaluationError
+from qig.evaluation.benchmark import evaluate, summarize
+from qig.evaluation.likelihood import answer_nll
+from qig.evaluation.registry import TASKS_FOLDER, load_tasks
+
+OPTIONS = {"tasks": ["qig_digitgrid"], "limit": 30, "batch_size": 8, "seed": 0, "nll": True, "max_empty_share": 1.0}
+
+
+@pytest.fixture(scope="module")
+def result(untrained):
+    return evaluate(*untrained("tiny_internvl"), **OPTIONS)
+
+
+def test_every_question_has_its_record(result, untrained):
+    items = evaluation_set(seed=0, images=400, per_type=200)[:30]
+    assert [sample["sample"] for sample in result.samples] == [item.id for item in items]
+    for sample, item in zip(result.samples, items, strict=True):
+        assert sample["task"] == "qig_digitgrid"
+        assert (sample["cluster"], sample["type"], sample["target"]) == (item.image_id, item.type, item.answer)
+        assert sample["score"] == float(sample["answer"] == item.answer)
+        assert sample["empty"] == (sample["answer"] == "")
+    model, processor = untrained("tiny_internvl")
+    conversations = [
+        [{"role": "user", "content": [{"type": "image", "image": i.image}, {"type": "text", "text": i.question}]}]
+        for i in items
+    ]
+    expected = answer_nll(model, processor, conversations, [item.answer for item in items], 1)
+    assert [sample["nll"] for sample in result.samples] == pytest.approx(expected, abs=1e-4)
+
+
+def test_metrics_and_versions(result):
+    metrics = result.metrics["qig_digitgrid"]
+    assert metrics["n"] == 30
+    assert set(metrics["by_type"]) == {sample["type"] for sample in result.samples}
+    assert metrics["nll"] == pytest.approx(sum(sample["nll"] for sample in result.samples) / 30)
+    assert result.versions == {"lmms-eval": version("lmms-eval"), "qig_digitgrid": "1.0"}
+
+
+def test_again_gives_the_same_bits_and_no_noise(result, untrained, capfd):
+    again = evaluate(*untrained("tiny_internvl"), **OPTIONS)
+    assert again == result
+    captured = capfd.readouterr()
+    assert "Postprocessing" not in captured.err and "WARNING" not in captured.out + captured.err
+
+
+def test_likelihood_only_on_request_and_the_limit_keeps_the_first(result, untrained):
+    fewer = evaluate(*untrained("tiny_internvl"), **{**OPTIONS, "limit": 5, "nll": False})
+    assert [sample["answer"] for sample in fewer.samples] == [sample["answer"] for sample in result.samples[:5]]
+    assert {sample["nll"] for sample in fewer.samples} == {None}
+    assert fewer.metrics["qig_digitgrid"]["nll"] is None
+
+
+def test_right_answers_score_one(untrained, monkeypatch):
+    model, processor = untrained("tiny_internvl")
+    answer = {item.question: item.answer for item in evaluation_set(seed=0, images=400, per_type=200)[:1]}
+
+    def oracle(model, processor, conversations, options):
+        assert options["max_new_tokens"] == 4
+        return [answer[conversation[0]["content"][1]["text"]] for conversation in conversations]
+
+    monkeypatch.setattr("qig.evaluation.chat_model.generate_answers", oracle)
+    right = evaluate(model, processor, **{**OPTIONS, "limit": 1, "nll": False})
+    assert right.metrics["qig_digitgrid"]["accuracy"] == 1
+
+
+def test_too_many_empty_answers_are_an_error(untrained, monkeypatch):
+    def silent(model, processor, conversations, options):
+        return ["" for _ in conversations]
+
+    monkeypatch.setattr("qig.evaluation.chat_model.generate_answers", silent)
+    message = r"30 of 30 answers to qig_digitgrid are empty, more than the share of 0\.5 .* digitgrid-0-0000-\w+, "
+    with pytest.raises(EvaluationError, match=message):
+        evaluate(*untrained("tiny_internvl"), **{**OPTIONS, "max_empty_share": 0.5})
+
+
+def test_a_typo_is_told_before_the_model_is_touched():
+    with pytest.raises(EvaluationError, match="did you mean 'qig_digitgrid'"):
+        evaluate(None, None, **{**OPTIONS, "tasks": ["qig_digit_grid"]})
+
+
+def test_lmms_eval_leaves_nothing_behind(result):
+    from lmms_eval import evaluator
+
+    assert evaluator.tqdm is tqdm
+    assert "lmms_eval" not in type(filelock.FileLock).__call__.__module__
+
+
+def test_the_task_file_lists_every_question_type():
+    text = (TASKS_FOLDER / "digitgrid" / "qig_digitgrid.yaml").read_text()
+    assert re.findall(r"metric: accuracy_(\w+)", text) == list(QUESTION_TYPES)
+
+
+def test_the_dataset_holds_the_pictures_unchanged():
+    _, loaded = load_tasks(["qig_digitgrid"])
+    docs = loaded["qig_digitgrid"].eval_docs
+    items = evaluation_set(seed=0, images=400, per_type=200)
+    assert len(docs) == len(items) == 2200
+    for index in (0, 1, 777, 2199):
+        assert docs[index]["image"].tobytes() == items[index].image.tobytes()
+        assert docs[index]["id"] == items[index].id
+    assert "image" not in loaded["qig_digitgrid"].eval_docs_no_media.column_names
+
+
+def test_summary_of_several_tasks():
+    row = {"type": "", "nll": None, "empty": False}
+    samples = [{**row, "task": "a", "score": 1.0}, {**row, "task": "b", "score": 0.5, "empty": True, "nll": 2.0}]
+    assert summarize(samples) == {
+        "a": {"accuracy": 1.0, "by_type": {}, "nll": None, "empty_share": 0, "n": 1},
+        "b": {"accuracy": 0.5, "by_type": {}, "nll": 2.0, "empty_share": 1, "n": 1},
+    }

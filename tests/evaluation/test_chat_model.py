@@ -1,0 +1,79 @@
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from qig.errors import EvaluationError
+
+
+@pytest.fixture
+def chat_model(internvl, questions):
+    from qig.evaluation.chat_model import QigChatModel
+
+    model = QigChatModel(model=internvl[0], processor=internvl[1], batch_size=4)
+    model.task_dict = {"task": {"test": questions}}
+    return model
+
+
+def request(index, question, **options):
+    def messages(doc):
+        return [
+            {"role": "user", "content": [{"type": "image", "url": doc.image}, {"type": "text", "text": doc.question}]}
+        ]
+
+    options = {"max_new_tokens": 4, "until": ["\n"], **options}
+    return SimpleNamespace(args=(question.question, messages, options, index, "task", "test"))
+
+
+def test_answers_come_in_the_order_of_the_requests(chat_model, questions):
+    requests = [request(index, question, max_new_tokens=3 + index % 2) for index, question in enumerate(questions[:12])]
+    together = chat_model.generate_until(requests)
+    assert together == [chat_model.generate_until([single])[0] for single in requests]
+    assert len(set(together)) > 1
+
+
+def test_empty_answers_are_told(chat_model, questions, monkeypatch):
+    from loguru import logger
+
+    answers = iter(["", "red", ""])
+    monkeypatch.setattr(
+        "qig.evaluation.chat_model.generate_answers", lambda *_, options: [next(answers) for _ in range(3)]
+    )
+    told = []
+    sink = logger.add(told.append, format="{message}")
+    chat_model.generate_until([request(index, questions[index]) for index in range(3)])
+    logger.remove(sink)
+    assert told == ["2 of 3 answers are empty\n"]
+
+
+def test_a_failure_is_raised_and_no_answer_is_made_up(chat_model, questions, monkeypatch):
+    monkeypatch.setattr(chat_model.model, "generate", lambda **_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        chat_model.generate_until([request(0, questions[0])])
+
+
+def test_the_model_survives_cleaning(chat_model, internvl):
+    chat_model.clean()
+    assert chat_model.model is internvl[0]
+
+
+def test_a_checkpoint_is_loaded_by_the_project(internvl, monkeypatch):
+    from qig.evaluation.chat_model import QigChatModel
+
+    asked = []
+    loader = SimpleNamespace(load_checkpoint=lambda path: asked.append(path) or internvl)
+    monkeypatch.setitem(sys.modules, "qig.models.loading", loader)
+    model = QigChatModel.create_from_arg_string("checkpoint=some/run", {"batch_size": "8", "device": None})
+    assert asked == ["some/run"]
+    assert (model.model, model.processor, model.batch_size) == (*internvl, 8)
+
+
+def test_half_a_model_is_refused(internvl):
+    from qig.evaluation.chat_model import QigChatModel
+
+    with pytest.raises(EvaluationError, match="got nothing; expected checkpoint, or model and processor"):
+        QigChatModel()
+    with pytest.raises(EvaluationError, match=r"got \['model'\]"):
+        QigChatModel(model=internvl[0])
+    with pytest.raises(EvaluationError, match=r"got \['checkpoint', 'processor'\]"):
+        QigChatModel("some/run", processor=internvl[1])

@@ -1,0 +1,96 @@
+import inspect
+
+import pytest
+import torch
+
+from qig.errors import EvaluationError
+from qig.evaluation.likelihood import answer_nll
+from qig.evaluation.prompts import Conversation
+
+
+def alone(model, processor, conversation: Conversation, answer: str) -> float:
+    """One sample at a time by the processor's own tokenizing template, without padding."""
+    turn = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
+    options = {"tokenize": True, "return_dict": True, "return_tensors": "pt"}
+    prompt = processor.apply_chat_template([conversation], add_generation_prompt=True, **options)
+    whole = processor.apply_chat_template([[*conversation, turn]], **options)
+    start = prompt["input_ids"].shape[1]
+    with torch.no_grad():
+        logits = model(**whole).logits[0]
+    target = whole["input_ids"][0, start:]
+    return -logits[start - 1 : -1].double().log_softmax(-1)[range(len(target)), target].sum().item()
+
+
+def test_equals_one_sample_at_a_time(model_and_processor, conversations, targets):
+    expected = [alone(*model_and_processor, *pair) for pair in zip(conversations[:7], targets[:7], strict=True)]
+    assert answer_nll(*model_and_processor, conversations[:7], targets[:7], 4) == pytest.approx(expected, abs=1e-4)
+
+
+def test_does_not_depend_on_the_batch(model_and_processor, conversations, targets):
+    by_one = answer_nll(*model_and_processor, conversations, targets, 1)
+    assert answer_nll(*model_and_processor, conversations, targets, 7) == pytest.approx(by_one, abs=1e-4)
+    assert answer_nll(*model_and_processor, conversations, targets, 64) == pytest.approx(by_one, abs=1e-4)
+
+
+def test_same_batches_same_bits(internvl, conversations, targets):
+    first = answer_nll(*internvl, conversations, targets, 8)
+    assert answer_nll(*internvl, conversations, targets, 8) == first
+
+
+def test_works_where_logits_cannot_be_selected(internvl, conversations, targets, monkeypatch):
+    model, processor = internvl
+    selected = answer_nll(model, processor, conversations[:8], targets[:8], 4)
+    forward = model.forward
+
+    def plain(input_ids, attention_mask, pixel_values, use_cache):
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "pixel_values": pixel_values}
+        return forward(**inputs, use_cache=use_cache)
+
+    monkeypatch.setattr(model, "forward", plain)
+    assert "logits_to_keep" not in inspect.signature(model.forward).parameters
+    assert answer_nll(model, processor, conversations[:8], targets[:8], 4) == pytest.approx(selected, abs=1e-5)
+
+
+def test_conversations_may_be_lazy_and_progress_is_told(internvl, conversations, targets):
+    read, done = [], []
+
+    class Lazy:
+        def __len__(self):
+            return 7
+
+        def __getitem__(self, index):
+            read.append(index)
+            return conversations[index]
+
+    answer_nll(*internvl, Lazy(), targets[:7], 3, on_batch=done.append)
+    assert read == list(range(7))
+    assert done == [3, 3, 1]
+
+
+def test_a_template_whose_answer_header_differs_from_its_prompt(internvl, conversations, monkeypatch):
+    """As LLaVA-OneVision's, which writes a space after ``assistant`` unless it is the prompt."""
+    model, processor = internvl
+    expected = answer_nll(model, processor, conversations[:3], ["red"] * 3, 3)
+    header = "<|im_start|>{{ message['role'] }}"
+    assert header in processor.chat_template
+    monkeypatch.setattr(processor, "chat_template", processor.chat_template.replace(header, header + " ."))
+    shifted = processor.apply_chat_template(conversations[0], add_generation_prompt=True)
+    assert shifted.startswith("<|im_start|>user .") and shifted.endswith("<|im_start|>assistant\n")
+    changed = answer_nll(model, processor, conversations[:3], ["red"] * 3, 3)
+    assert len(changed) == len(expected)
+
+
+def test_mistakes_are_named(internvl, conversations):
+    with pytest.raises(EvaluationError, match="2 conversations and 1 answers"):
+        answer_nll(*internvl, conversations[:2], ["red"], 2)
+    with pytest.raises(EvaluationError, match="1 empty answers"):
+        answer_nll(*internvl, conversations[:2], ["red", ""], 2)
+
+
+def test_tokens_that_merge_with_the_prompt_are_refused(internvl, conversations, monkeypatch):
+    model, processor = internvl
+    # Without the line end, "assistant" and the answer are one word.
+    glued = processor.chat_template.replace("<|im_start|>assistant\n", "<|im_start|>assistant")
+    monkeypatch.setattr(processor, "chat_template", glued)
+    with pytest.raises(EvaluationError, match="merge with the prompt's"):
+        answer_nll(model, processor, conversations[:2], ["red", "blue"], 2)
