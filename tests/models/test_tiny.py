@@ -20,6 +20,7 @@ from qig.models.tiny.packing import image_prefix, pack, packed_logits, question_
 from qig.models.tiny.processors import build_processor
 from qig.models.tiny.recipe import Curriculum, Recipe
 from qig.models.tiny.scoring import accuracy_by_type, answer_questions
+from qig.models.tiny.train import main
 
 every_model = pytest.mark.parametrize("name", TINY_MODELS)
 IMAGE_TOKENS = {"tiny_qwen2_vl": 36, "tiny_llava_onevision": 78, "tiny_internvl": 36}
@@ -223,7 +224,22 @@ def test_command_trains_and_saves(tmp_path):
     assert AutoProcessor.from_pretrained(folder).tokenizer.padding_side == "left"
 
 
-def test_command_refuses_an_unknown_model(tmp_path):
-    refused = command("--model", "tiny_gpt", "--out", str(tmp_path))
-    assert refused.returncode == 2
-    assert "tiny_gpt" in refused.stderr and "tiny_internvl" in refused.stderr
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--model", "tiny_gpt"], "tiny_internvl"),
+        (["--model", "tiny_internvl", "--steps", "0"], "'0' is not a whole number above 0"),
+        (["--model", "tiny_internvl", "--out", __file__], "is a file, a folder was expected"),
+    ],
+)
+def test_command_line_mistakes_are_explained(arguments, complaint, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--out", str(tmp_path), *arguments])
+    assert complaint in capsys.readouterr().err
+
+
+def test_command_checks_the_question_count_before_training(tmp_path, capsys):
+    arguments = ["--model", "tiny_internvl", "--out", str(tmp_path / "new"), "--test-questions", "1000"]
+    assert main(arguments) == 1
+    assert "fewer than 1000 of each" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

@@ -28,8 +28,9 @@ asked one at a time through the saved processor, weights in {dtype}:
 
 ## How it was trained
 
-`qig-train-tiny --model {name} --seed {seed} --steps {steps}`: {wall_minutes:.1f} minutes on {threads} thread(s)
-(AdamW, peak learning rate {learning_rate:g}, {images} images a step with about a dozen prompts each).
+`qig-train-tiny --model {name} --seed {seed} --steps {steps}`: {cpu_minutes:.0f} minutes of CPU time on {threads}
+thread(s), {wall_minutes:.0f} by the clock with whatever else that machine was doing (AdamW, peak learning rate
+{learning_rate:g}, {images} images a step with about a dozen prompts each).
 
 1. {alignment_steps} steps of alignment: each image token is classified as its cell's digit, colour and place against
    the word embeddings.
@@ -49,6 +50,7 @@ def model_card(record: dict) -> str:
         **{key: recipe[key] for key in ("steps", "alignment_steps", "learning_rate", "images")},
         parameters=record["parameters"] / 1e6,
         wall_minutes=record["wall_seconds"] / 60,
+        cpu_minutes=record["cpu_seconds"] / 60,
         mean=record["test_accuracy_mean"],
         accuracies="\n".join(f"| {type} | {value:.1%} |" for type, value in accuracy.items()),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import json
 import os
@@ -10,6 +11,9 @@ import platform
 import sys
 import time
 from pathlib import Path
+
+from qig.errors import QigError
+from qig.models.tiny import TINY_MODELS
 
 # Large blocks come back every step; without these, glibc returns them to the system each time (half the speed).
 _ALLOCATOR = {
@@ -19,9 +23,19 @@ _ALLOCATOR = {
 }
 
 
-def _parser() -> argparse.ArgumentParser:
-    from qig.models.tiny import TINY_MODELS
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
+
+def _folder(text: str) -> Path:
+    if Path(text).exists() and not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a file, a folder was expected")
+    return Path(text)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qig-train-tiny",
         description="Train a tiny vision-language model on DigitGrid and save it as a Hugging Face checkpoint, with "
@@ -29,13 +43,15 @@ def _parser() -> argparse.ArgumentParser:
         "Equal arguments on one thread train the same model.",
     )
     parser.add_argument("--model", required=True, choices=TINY_MODELS, help="the architecture")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the checkpoint; created if absent")
+    parser.add_argument("--out", required=True, type=_folder, help="folder of the checkpoint; created if absent")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, scenes and questions (default: 0)")
-    parser.add_argument("--steps", type=int, help="training steps (default: the recipe's, 20 to 30 minutes)")
-    parser.add_argument("--alignment-steps", type=int, help="steps of stage 1 (default: the recipe's)")
-    parser.add_argument("--test-questions", type=int, default=200, help="test questions per type (default: 200)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads; a second one gains little (default: 1)")
-    parser.add_argument("--save-every", type=int, default=500, help="steps between checkpoints (default: 500)")
+    parser.add_argument("--steps", type=_positive, help="training steps (default: the recipe's, 20 to 30 minutes)")
+    parser.add_argument("--alignment-steps", type=_positive, help="steps of stage 1 (default: the recipe's)")
+    parser.add_argument("--test-questions", type=_positive, default=200, help="test questions per type (default: 200)")
+    parser.add_argument(
+        "--threads", type=_positive, default=1, help="CPU threads (default: 1)"
+    )
+    parser.add_argument("--save-every", type=_positive, default=500, help="steps between checkpoints (default: 500)")
     return parser
 
 
@@ -57,26 +73,25 @@ def train(args: argparse.Namespace) -> dict:
     given = {"steps": args.steps, "alignment_steps": args.alignment_steps}
     recipe = dataclasses.replace(recipe, **{key: value for key, value in given.items() if value is not None})
     model, processor = build_model(args.model, args.seed), build_processor(args.model)
+    items = evaluation_set(per_type=args.test_questions)
     args.out.mkdir(parents=True, exist_ok=True)
 
     def save() -> None:
-        half = build_model(args.model).to(torch.float16)
-        half.load_state_dict(model.state_dict())
-        half.save_pretrained(args.out)
+        copy.deepcopy(model).to(torch.float16).save_pretrained(args.out)
+        (args.out / "model.safetensors").chmod(0o644)  # the writer leaves it readable by its owner only
         processor.save_pretrained(args.out)
 
-    started = time.monotonic()
+    started, cpu_started = time.monotonic(), time.process_time()
     trainer = Trainer(model, processor, recipe, args.seed, report=lambda line: print(line, flush=True))
     trainer.align()
     for step in trainer.run():
         if step % args.save_every == 0:
             save()
-    wall_seconds = time.monotonic() - started
+    wall_seconds, cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
     save()
 
     # What was saved is measured, through the same classes a user loads it with.
     saved = transformers.AutoModelForImageTextToText.from_pretrained(args.out, dtype=torch.float32).eval()
-    items = evaluation_set(per_type=args.test_questions)
     reader = transformers.AutoProcessor.from_pretrained(args.out)
     accuracy = accuracy_by_type(items, answer_questions(saved, reader, items))
     record = {
@@ -90,6 +105,7 @@ def train(args: argparse.Namespace) -> dict:
         "recipe": dataclasses.asdict(recipe),
         "unlock_step": trainer.unlock_step,
         "wall_seconds": round(wall_seconds, 1),
+        "cpu_seconds": round(cpu_seconds, 1),
         "questions": len(items),
         "per_type": args.test_questions,
         "test_accuracy": accuracy,
@@ -113,7 +129,11 @@ def main(argv: list[str] | None = None) -> int:
         # The allocator reads its settings at start-up only.
         command = [sys.executable, "-m", "qig.models.tiny.train", *arguments]
         os.execve(sys.executable, command, os.environ | _ALLOCATOR)
-    record = train(args)
+    try:
+        record = train(args)
+    except QigError as error:
+        print(f"qig-train-tiny: {error}", file=sys.stderr)
+        return 1
     for type, accuracy in record["test_accuracy"].items():
         print(f"{type:16} {accuracy:6.1%}")
     print(f"{'mean':16} {record['test_accuracy_mean']:6.1%}   saved to {args.out}")
