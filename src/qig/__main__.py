@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
+from hydra.errors import HydraException
 from hydra.types import RunMode
+from hydra.utils import execution_whitelist
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -20,18 +24,12 @@ from qig.runner import BASELINES, Outcome, Prepared
 
 @hydra.main(config_path=str(conf_dir()), config_name="config")
 def job(composed: DictConfig) -> str:
-    """One Hydra job. A mistake of the user becomes one message; anything else keeps its traceback."""
-    try:
-        return _run(composed)
-    except QigError as error:
-        raise CompactHydraException(f"error: {error}") from None
-
-
-def _run(composed: DictConfig) -> str:
+    """One Hydra job: the id of its run, which is also left in the job's folder for the closing table."""
     try:
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
-        raise ConfigError(str(error)) from error
+        missing = re.search(r"Missing mandatory value: (\S+)", str(error))
+        raise ConfigError(f"{missing[1]} has no default: give it as {missing[1]}=VALUE" if missing else str(error)) from None
     prepared = Prepared(config)
     outcome = prepared.run() if prepared.cached else _tracked(prepared)
     left = {"run": outcome.run, "baselines": outcome.baselines, "store": str(outcome.store), "cached": outcome.cached}
@@ -59,8 +57,18 @@ def _tracked(prepared: Prepared) -> Outcome:
 
 
 def main() -> None:
+    """The console script. A mistake of the user becomes one message; anything else keeps its traceback."""
     register()
-    job()
+    wants_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing and exiting by itself
+    try:
+        with execution_whitelist(["qig.*", "hydra.*", "hydra_plugins.*", "logging.*"]):  # what a configuration may name
+            job()
+    except (QigError, HydraException, OmegaConfBaseException) as error:
+        if wants_traceback:
+            raise
+        cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
+        sys.exit(f"error: {error}{cause}")
 
 
 if __name__ == "__main__":

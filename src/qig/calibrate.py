@@ -9,21 +9,18 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from qig.blockwise.artefact import apply_block, block_folder
+from qig.blockwise.artefact import block_folder
 from qig.blockwise.run import BlockPass
 from qig.blockwise.timing import PeakMemory, Stopwatch
 from qig.config.schema import Config
 from qig.config.validation import needs_calibration
 from qig.data.calibration import CalibrationBatch, collate, digest, samples_of
 from qig.models.loading import LoadedModel
-from qig.quantization.grid import packed_bytes
-from qig.quantization.linear import QuantizedLinear
 from qig.quantization.setting import Setting
+from qig.quantized import RECORD, model_bytes
 from qig.store import write_json
-
-RECORD = "quantization.json"
 
 
 def quantize(loaded: LoadedModel, config: Config, device: torch.device, folder: Path) -> None:
@@ -58,24 +55,6 @@ def quantize(loaded: LoadedModel, config: Config, device: torch.device, folder: 
             },
         },
     )
-
-
-def apply_quantized(loaded: LoadedModel, config_quant, folder: Path) -> None:
-    """Turn a freshly loaded model in place into the quantized model that the folder holds."""
-    setting = Setting.of(config_quant)
-    for index, block in enumerate(loaded.blocks):
-        apply_block(block_folder(folder, index), block, setting)
-
-
-def model_bytes(model: nn.Module, setting: Setting | None) -> dict[str, int]:
-    """Size of the weights with 16 bits each, and with the quantized linears packed; tied weights count once."""
-    linears = {module for module in model.modules() if isinstance(module, QuantizedLinear)}
-    own = sum(parameter.numel() for parameter in model.parameters())
-    own += sum(linear.bias.numel() for linear in linears if linear.bias is not None)
-    shapes = [(linear.out_features, linear.in_features) for linear in linears]
-    sixteen = 2 * (own + sum(rows * columns for rows, columns in shapes))
-    quantized = 2 * own + sum(packed_bytes(shape, setting.weights) for shape in shapes) if setting else sixteen
-    return {"sixteen_bit": sixteen, "quantized": quantized}
 
 
 def _batches(loaded: LoadedModel, config: Config) -> list[CalibrationBatch]:

@@ -132,8 +132,8 @@ class Stages:
     def _make(self, folder: Path, config: Config, keys: Keys, title: str) -> None:
         import torch
 
-        from qig.calibrate import RECORD, model_bytes
         from qig.environment import environment
+        from qig.quantized import RECORD, model_bytes
 
         device = torch.device(self.device)
         _prepare(config)
@@ -192,8 +192,8 @@ class _Model:
 
     def evaluate(self, folder: Path) -> None:
         from qig.blockwise.timing import PeakMemory, Stopwatch
-        from qig.calibrate import apply_quantized
         from qig.evaluation.benchmark import evaluate
+        from qig.quantized import apply_quantized
 
         loaded, settings, watch = self.loaded(), self.config.evaluation, Stopwatch()
         if self.quantized_folder is not None and not self._is_quantized:

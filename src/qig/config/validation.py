@@ -33,7 +33,7 @@ def resolve(config: Config) -> Config:
     config = deepcopy(config)
     check(config)
     if config.quant.weights is None:  # 16 bit: the method has nothing to do
-        return neutral(config, "none", Rounding("none"))
+        return baseline(config, "none")
     sensitivity, equalization = config.sensitivity, config.equalization
     if isinstance(sensitivity, QigSensitivity) and sensitivity.reference == "auto":
         sensitivity.reference = "zero" if config.quant.activations is None else "quantized"

@@ -1,0 +1,67 @@
+"""The quantized stage's folder read back: applied to a model, loaded as a checkpoint, measured in bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
+
+from qig.blockwise.artefact import apply_block, block_folder
+from qig.config.schema import Model, Quant
+from qig.errors import ModelError
+from qig.models.loading import LoadedModel, load
+from qig.quantization.grid import packed_bytes
+from qig.quantization.linear import QuantizedLinear
+from qig.quantization.setting import Setting
+
+RECORD = "quantization.json"
+
+
+def apply_quantized(loaded: LoadedModel, quant: Quant, folder: Path) -> None:
+    """Turn a freshly loaded model in place into the quantized model that the folder holds."""
+    setting = Setting.of(quant)
+    for index, block in enumerate(loaded.blocks):
+        apply_block(block_folder(folder, index), block, setting)
+
+
+def load_checkpoint(path: str | Path, device: torch.device) -> LoadedModel:
+    """A model from a run's record folder, from a quantized stage's folder, or from any Hugging Face checkpoint.
+
+    Raises:
+        ModelError: none of them, or incomplete.
+    """
+    folder = Path(path)
+    if (folder / "record.json").is_file():
+        stage = json.loads((folder / "record.json").read_text())["stages"]["quantized"]
+        if stage is None:
+            raise ModelError(f"run {folder.name} is a 16-bit run: load its checkpoint instead of the run")
+        folder = folder.parents[1] / "quantized" / stage
+    if not (folder / RECORD).is_file():
+        plain = {"name": str(path), "path": str(path), "dtype": "float32", "outliers": {"sigma": 0.0, "seed": 0}}
+        return load(_typed(Model, plain, folder), device)
+    record = json.loads((folder / RECORD).read_text())
+    loaded = load(_typed(Model, record["model"], folder), device)
+    apply_quantized(loaded, _typed(Quant, record["quant"], folder), folder)
+    return loaded
+
+
+def model_bytes(model: nn.Module, setting: Setting | None) -> dict[str, int]:
+    """Size of the weights with 16 bits each, and with the quantized linears packed; tied weights count once."""
+    linears = [module for module in model.modules() if isinstance(module, QuantizedLinear)]
+    own = sum(parameter.numel() for parameter in model.parameters())
+    own += sum(linear.bias.numel() for linear in linears if linear.bias is not None)
+    shapes = [(linear.out_features, linear.in_features) for linear in linears]
+    sixteen = 2 * (own + sum(rows * columns for rows, columns in shapes))
+    quantized = 2 * own + sum(packed_bytes(shape, setting.weights) for shape in shapes) if setting else sixteen
+    return {"sixteen_bit": sixteen, "quantized": quantized}
+
+
+def _typed(schema: type, values: dict, folder: Path):
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
+    except OmegaConfBaseException as error:
+        raise ModelError(f"{folder / RECORD} does not describe a quantized model: {error}") from error
