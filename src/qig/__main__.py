@@ -29,7 +29,9 @@ def job(composed: DictConfig) -> str:
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
         missing = re.search(r"Missing mandatory value: (\S+)", str(error))
-        raise ConfigError(f"{missing[1]} has no default: give it as {missing[1]}=VALUE" if missing else str(error)) from None
+        raise ConfigError(
+            f"{missing[1]} has no default: give it as {missing[1]}=VALUE" if missing else str(error)
+        ) from None
     prepared = Prepared(config)
     outcome = prepared.run() if prepared.cached else _tracked(prepared)
     left = {"run": outcome.run, "baselines": outcome.baselines, "store": str(outcome.store), "cached": outcome.cached}
@@ -50,7 +52,9 @@ def _tracked(prepared: Prepared) -> Outcome:
     with tracker(asdict(config), name, group, config.method) as tracking:
         outcome = prepared.run()
         run = load_run(outcome.store, outcome.run)
-        baselines = [load_run(outcome.store, outcome.baselines[key]) if key in outcome.baselines else None for key in BASELINES]
+        baselines = [
+            load_run(outcome.store, outcome.baselines[key]) if key in outcome.baselines else None for key in BASELINES
+        ]
         tracking.log_run(run)
         tracking.log_comparison(comparison([Compared(run, *baselines)]))
     return outcome

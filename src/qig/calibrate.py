@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -24,7 +23,7 @@ from qig.store import write_json
 
 
 def quantize(loaded: LoadedModel, config: Config, device: torch.device, folder: Path) -> None:
-    """Calibrate and quantize the model in place, and leave in ``folder`` the blocks, sensitivities, scales and record."""
+    """Quantize the model in place; leave in ``folder`` the blocks, token weights, scales and the record."""
     watch = Stopwatch()
     with PeakMemory(device) as memory:
         with watch("calibration"):

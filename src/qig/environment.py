@@ -50,7 +50,9 @@ def _git() -> dict[str, Any] | None:
     here = Path(__file__).parent
 
     def ask(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", here, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", here, *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         ask("ls-files", "--error-unmatch", str(Path(__file__)))

@@ -65,9 +65,7 @@ class Prepared:
         self._stages = Stages(Store(self.config.store), checkpoint.content_hash(directory), device)
         method = self.config.method
         self._baselines = {
-            title: baseline(self.config, name)
-            for title, name in BASELINES.items()
-            if method not in ("none", name)
+            title: baseline(self.config, name) for title, name in BASELINES.items() if method not in ("none", name)
         }
 
     @property
@@ -100,7 +98,9 @@ def device_name(configured: str) -> str:
         torch.empty(0, device=configured)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"device={configured!r} cannot be used ({reason}); choose auto, cpu, or one that is there") from error
+        raise ConfigError(
+            f"device={configured!r} cannot be used ({reason}); choose auto, cpu, or one that is there"
+        ) from error
     return configured
 
 
@@ -154,7 +154,11 @@ class Stages:
                 "method": config.method,
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 "config": asdict(config),
-                "stages": {"calibration": quantized["calibration"], "quantized": keys.quantized, "evaluation": keys.evaluation},
+                "stages": {
+                    "calibration": quantized["calibration"],
+                    "quantized": keys.quantized,
+                    "evaluation": keys.evaluation,
+                },
                 "checkpoint": {"path": config.model.path, "sha256": self.checkpoint_hash},
                 "environment": environment(device),
                 "timings": {**quantized["timings"], **evaluated["timings"]},

@@ -1,7 +1,7 @@
 """The quantized block on disk: integers, scales, zero points, and every other parameter of the block.
 
-``blocks/NNN/weights.safetensors`` and ``findings.safetensors`` (token weights, scales), then ``block.json`` with their checksums, written
-last: a block without it is not finished.
+``blocks/NNN/weights.safetensors`` and ``findings.safetensors`` (token weights, scales), then ``block.json`` with their
+checksums, written last: a block without it is not finished.
 """
 
 from __future__ import annotations
@@ -87,7 +87,10 @@ def _tensors(block: nn.Module) -> dict[str, Tensor]:
     tensors = {}
     for name, module in block.named_modules():
         if isinstance(module, QuantizedLinear):
-            parts = {**dict(zip(PARTS, (module.integers, module.scale, module.zero_point), strict=True)), "bias": module.bias}
+            parts = {
+                **dict(zip(PARTS, (module.integers, module.scale, module.zero_point), strict=True)),
+                "bias": module.bias,
+            }
             tensors |= {f"{name}.{part}": value for part, value in parts.items() if value is not None}
     quantized = {_owner(name) for name in tensors}
     tensors |= {name: value for name, value in block.state_dict().items() if _owner(name) not in quantized}

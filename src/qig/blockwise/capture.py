@@ -67,7 +67,9 @@ def block_calls(loaded: LoadedModel, batch: CalibrationBatch, device: torch.devi
 def recording(modules: dict[str, nn.Module]) -> Iterator[dict[str, Call]]:
     """Within the context the last call of each named module is recorded under its name."""
     calls: dict[str, Call] = {}
-    handles = [module.register_forward_pre_hook(_hook(name, calls), with_kwargs=True) for name, module in modules.items()]
+    handles = [
+        module.register_forward_pre_hook(_hook(name, calls), with_kwargs=True) for name, module in modules.items()
+    ]
     try:
         yield calls
     finally:

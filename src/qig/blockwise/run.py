@@ -6,8 +6,8 @@ that finds finished blocks in its folder loads them, sends both streams through 
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,9 @@ class BlockPass:
     def _quantize(self, index: int, block: nn.Module, streams: Streams, folder: Path) -> dict[str, Any]:
         """Find and fold the scales of a block's sites, round its linears, move both streams behind it."""
         watch = Stopwatch()
-        sites = [s for s in self.loaded.architecture.sites if s.name in self.config.equalization.sites and foldable(block, s)]
+        sites = [
+            s for s in self.loaded.architecture.sites if s.name in self.config.equalization.sites and foldable(block, s)
+        ]
         with watch("capture"):
             exact_calls, outputs = streams.site_calls(index, block, sites, "exact")
         site_records, findings = [], {}

@@ -7,7 +7,7 @@ Cross-field rules (a group size that must divide, settings that exclude each oth
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Literal, Optional
+from typing import Literal
 
 from omegaconf import MISSING
 
@@ -34,7 +34,7 @@ class WeightSetting:
 
     bits: int = MISSING
     symmetric: bool = MISSING
-    group_size: Optional[int] = MISSING
+    group_size: int | None = MISSING
 
 
 @dataclass
@@ -47,14 +47,14 @@ class ActivationSetting:
 @dataclass
 class Quant:
     name: str = MISSING
-    weights: Optional[WeightSetting] = MISSING
-    activations: Optional[ActivationSetting] = MISSING
+    weights: WeightSetting | None = MISSING
+    activations: ActivationSetting | None = MISSING
     linears: str = MISSING  # regular expression over the names of linears inside a decoder block
 
 
 @dataclass
 class Sensitivity:
-    """One weight per token. ``normalize``: weights sum to 1 over each sample, or over the corpus (then times samples)."""
+    """One weight per token. ``normalize``: weights sum to 1 in each sample, or on average over the corpus."""
 
     kind: str = MISSING
     granularity: Literal["token", "modality"] = MISSING
@@ -91,7 +91,7 @@ class QigSensitivity(Sensitivity):
 @dataclass
 class Equalization:
     kind: str = MISSING
-    sites: List[str] = MISSING
+    sites: list[str] = MISSING
 
 
 @dataclass
@@ -134,8 +134,8 @@ class DigitGridCalibration(Calibration):
 
 @dataclass
 class Evaluation:
-    tasks: List[str] = MISSING
-    limit: Optional[int] = MISSING
+    tasks: list[str] = MISSING
+    limit: int | None = MISSING
     batch_size: int = MISSING
     nll: bool = MISSING
     max_empty_share: float = MISSING
@@ -147,10 +147,10 @@ class Tracking:
     kind: Literal["wandb", "none"] = MISSING
     mode: Literal["offline", "online", "disabled"] = MISSING
     project: str = MISSING
-    entity: Optional[str] = MISSING
+    entity: str | None = MISSING
     dir: str = MISSING
-    group: Optional[str] = MISSING
-    tags: List[str] = MISSING
+    group: str | None = MISSING
+    tags: list[str] = MISSING
     artifacts: bool = MISSING
 
 
@@ -167,7 +167,7 @@ class Config:
     tracking: Tracking = MISSING
     seed: int = MISSING
     device: str = MISSING
-    threads: Optional[int] = MISSING
+    threads: int | None = MISSING
     store: str = MISSING
 
 

@@ -95,8 +95,8 @@ def _check_quant(config: Config) -> None:
         return
     if rounding == "none":
         raise ConfigError(
-            f"rounding=none keeps weights in 16 bits, but quant={quant.name} asks for {quant.weights.bits}-bit weights; "
-            "choose rounding=nearest, or quant=fp16"
+            f"rounding=none keeps weights in 16 bits, but quant={quant.name} asks for "
+            f"{quant.weights.bits}-bit weights; choose rounding=nearest, or quant=fp16"
         )
     _within("quant.weights.bits", quant.weights.bits, 2, 8)
     if quant.weights.group_size is not None:
@@ -117,7 +117,9 @@ def _check_sensitivity(config: Config) -> None:
     if isinstance(sensitivity, QigSensitivity):
         _at_least("sensitivity.nodes", sensitivity.nodes, 1)
         if sensitivity.tolerance <= 0:
-            raise ConfigError(f"sensitivity.tolerance={sensitivity.tolerance}: expected a positive completeness residual")
+            raise ConfigError(
+                f"sensitivity.tolerance={sensitivity.tolerance}: expected a positive completeness residual"
+            )
         if sensitivity.clip_factor < 0:
             raise ConfigError(f"sensitivity.clip_factor={sensitivity.clip_factor}: expected 0 or more times the IQR")
 

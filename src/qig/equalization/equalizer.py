@@ -54,7 +54,8 @@ def mean_activation(view: SiteView) -> Tensor:
 def largest_activation(view: SiteView) -> Tensor:
     """``max_{n,t} |x|`` per channel over all real tokens: ``[channels]`` float32."""
     largest = [
-        call.x[kinds != TokenKind.PADDING].abs().amax(0).float() for call, kinds in zip(view.calls, view.kinds, strict=True)
+        call.x[kinds != TokenKind.PADDING].abs().amax(0).float()
+        for call, kinds in zip(view.calls, view.kinds, strict=True)
     ]
     result = largest[0]
     for other in largest[1:]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from qig.models.folding import fold, foldable
 from qig.models.architectures import Site
+from qig.models.folding import fold, foldable
 
 SITES = ("attn_in", "mlp_in", "mlp_out")
 

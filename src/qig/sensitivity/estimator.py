@@ -27,7 +27,8 @@ class SiteView:
     Attributes:
         index: number of the block.
         block: the block in full precision; scales found at earlier sites are folded in.
-        calls: calls of f in the full-precision stream, one per micro-batch, hidden states ``[batch, tokens, channels]``.
+        calls: calls of f in the full-precision stream, one per micro-batch, with hidden states
+            ``[batch, tokens, channels]``.
         quantized_calls: the same in the quantized stream; ``None`` unless the estimator asked for them.
         kinds: ``TokenKind`` of each token, ``[batch, tokens]``, one per micro-batch.
     """
@@ -85,7 +86,9 @@ class Estimator(ABC):
     def __init__(self, config: Sensitivity) -> None:
         self.config = config
 
-    def prepare(self, loaded: LoadedModel, batches: list[CalibrationBatch], device: torch.device) -> None:
+    def prepare(  # noqa: B027 - most estimators need nothing
+        self, loaded: LoadedModel, batches: list[CalibrationBatch], device: torch.device
+    ) -> None:
         """Whole-model work before the first block is touched (gradients of the loss); nothing by default."""
 
     @abstractmethod

@@ -30,7 +30,9 @@ class ModalityGradient(Estimator):
 
     def prepare(self, loaded: LoadedModel, batches: list[CalibrationBatch], device: torch.device) -> None:
         names = sorted({site.block_output for site in loaded.architecture.sites})
-        sums = {(name, kind): torch.zeros(len(loaded.blocks), dtype=torch.float64) for name in names for kind in MODALITIES}
+        sums = {
+            (name, kind): torch.zeros(len(loaded.blocks), dtype=torch.float64) for name in names for kind in MODALITIES
+        }
         self.counts = dict.fromkeys(MODALITIES, 0)
         for batch in batches:
             where = {kind: (batch.kinds == kind).to(device) for kind in MODALITIES}

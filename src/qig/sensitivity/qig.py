@@ -107,6 +107,8 @@ def _closed_form(view: SiteView, references: list[Tensor], real: list[Tensor]) -
 
 def completeness_residual(attributions: list[Tensor], changes: list[Tensor]) -> float:
     """``sum_n |sum_{t,h} QIG - (G(x) - G(x'))| / sum_n |G(x) - G(x')|`` over samples n; 0 if nothing changes."""
-    gap = sum(float((a.double().sum((1, 2)) - c.double()).abs().sum()) for a, c in zip(attributions, changes, strict=True))
+    gap = sum(
+        float((a.double().sum((1, 2)) - c.double()).abs().sum()) for a, c in zip(attributions, changes, strict=True)
+    )
     size = sum(float(c.double().abs().sum()) for c in changes)
     return gap / size if size > 0 else 0.0

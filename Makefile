@@ -1,0 +1,41 @@
+# `make run` and `make test` make their own environment in .venv; nothing else is needed but Python 3.11 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help run test lint lock clean
+
+help:
+	@echo "make run    quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 3 minutes)"
+	@echo "make test   all tests (about 15 minutes on 2 cores)"
+	@echo "make lint   ruff"
+	@echo "make lock   requirements.lock anew from what is installed in $(VENV)"
+	@echo "make clean  remove the environment and all outputs"
+
+run: $(VENV)/.installed
+	$(BIN)/qig +experiment=first_run
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pip check
+	$(BIN)/ruff check
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[test]'
+	touch $@
+
+# Plain name==version lines of everything that .[test,cluster,export,notebooks] installs; no addresses.
+lock: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[test,cluster,export,notebooks]'
+	$(BIN)/python -m pip list --format=freeze --exclude-editable | grep -vE '^(pip|setuptools|qig)=' > requirements.lock
+
+clean:
+	rm -rf $(VENV) outputs .pytest_cache .hypothesis
