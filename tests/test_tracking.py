@@ -14,7 +14,7 @@ import qig
 from qig.errors import ConfigError
 from qig.report.records import load_run
 from qig.report.summaries import per_sample, search_curves, sensitivity_shares, summary
-from qig.tracking import HIDDEN, NoTracking, WandbTracking, tracker, without_secrets
+from qig.tracking import ENVIRONMENT, HIDDEN, SETTINGS, NoTracking, WandbTracking, tracker, without_secrets
 
 Store = runpy.run_path(str(Path(__file__).parent / "report" / "fabricated.py"))["Store"]
 
@@ -29,6 +29,8 @@ def run(tmp_path):
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
+    for variable in ENVIRONMENT:  # set for the whole process by the first tracker
+        monkeypatch.setenv(variable, ENVIRONMENT[variable])
     tracking = {"kind": "wandb", "mode": "offline", "project": "tests", "entity": None, "dir": str(tmp_path / "track"),
                 "group": None, "tags": ["one"], "artifacts": False}
     return {"seed": 3, "hf_token": "hunter2", "tracking": tracking}
@@ -186,6 +188,13 @@ def test_a_tracker_that_cannot_start_is_one_warning(config, run, tmp_path, caplo
     assert isinstance(active, NoTracking)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "NotADirectoryError" in caplog.text
+
+
+def test_the_settings_are_known_to_the_installed_wandb():
+    # An unknown one is dropped silently, and would take its protection with it.
+    import wandb
+
+    assert set(SETTINGS) <= set(wandb.Settings.model_fields)
 
 
 def test_init_errors_are_one_warning(config, monkeypatch, caplog):

@@ -24,8 +24,16 @@ KINDS = ("none", "wandb")
 HIDDEN = "<hidden>"
 # "hf_token" and "api_key", but neither "max_tokens" nor "token_budget" nor "pad_token_id".
 SECRET = re.compile(r"(^|_)(token|secret|password|passwd|credentials?|auth|(api|access|private|secret)_?key)$")
-# The command line may hold a secret, and the run record already says which code and packages ran.
-PRIVATE = {"x_disable_meta": True, "x_save_requirements": False, "disable_git": True, "disable_code": True}
+SETTINGS = {
+    # The command line may hold a secret, and the run record already says which code and packages ran.
+    "x_disable_meta": True, "x_save_requirements": False, "disable_git": True, "disable_code": True,
+    # By default W&B retries for hours, also while the process exits. What is not uploaded stays for `wandb sync`.
+    "x_graphql_retry_max": 3, "x_graphql_retry_wait_max_seconds": 4.0, "x_graphql_timeout_seconds": 10.0,
+    "x_file_stream_retry_max": 5, "x_file_stream_retry_wait_max_seconds": 10.0,
+    "x_file_transfer_retry_max": 5, "x_file_transfer_retry_wait_max_seconds": 10.0,
+}
+# Silence that a setting comes too late for, and no crash reports to W&B's own collector; a user's choice wins.
+ENVIRONMENT = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
 
 
 class Tracker(Protocol):
@@ -146,13 +154,16 @@ def without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _start(config: Mapping[str, Any], name: str, group: str | None, job_type: str) -> Tracker:
     tracking = config["tracking"]
+    for variable, value in ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
     try:
         import wandb
 
         # W&B would fall back to a temporary folder without saying so.
         Path(tracking["dir"]).mkdir(parents=True, exist_ok=True)
-        private = {key: value for key, value in PRIVATE.items() if key in wandb.Settings.model_fields}
-        settings = wandb.Settings(silent=True, console="off", **private)
+        # Those named x_... may come and go with W&B's versions.
+        known = {key: value for key, value in SETTINGS.items() if key in wandb.Settings.model_fields}
+        settings = wandb.Settings(silent=True, console="off", **known)
         session = wandb.init(
             mode=os.environ.get("WANDB_MODE") or tracking["mode"], project=tracking["project"],
             entity=tracking["entity"], dir=str(tracking["dir"]), group=tracking["group"] or group,
