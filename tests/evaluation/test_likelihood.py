@@ -94,3 +94,15 @@ def test_tokens_that_merge_with_the_prompt_are_refused(internvl, conversations, 
     monkeypatch.setattr(processor, "chat_template", glued)
     with pytest.raises(EvaluationError, match="merge with the prompt's"):
         answer_nll(model, processor, conversations[:2], ["red", "blue"], 2)
+
+
+def test_half_precision(conversations, targets):
+    from qig.evaluation.generation import generate_answers
+    from qig.models.tiny.build import build_model
+    from qig.models.tiny.processors import build_processor
+
+    model, processor = build_model("tiny_qwen2_vl", seed=4).eval(), build_processor("tiny_qwen2_vl")
+    exact = answer_nll(model, processor, conversations[:6], targets[:6], 6)
+    model.to(torch.bfloat16)
+    assert answer_nll(model, processor, conversations[:6], targets[:6], 6) == pytest.approx(exact, rel=0.05)
+    assert len(generate_answers(model, processor, conversations[:2], {"max_new_tokens": 2})) == 2

@@ -47,9 +47,7 @@ class Index:
 def test_foreign_names_are_looked_up_in_lmms_eval(monkeypatch):
     monkeypatch.setattr("qig.evaluation.registry.task_manager", lambda foreign: Index)
     check_tasks(["qig_digitgrid", "mmmu_val"])
-    with pytest.raises(
-        EvaluationError, match=r"'chartq' \(did you mean 'chartqa'\?\); choose from: chartqa, "
-    ):
+    with pytest.raises(EvaluationError, match=r"'chartq' \(did you mean 'chartqa'\?\); choose from: chartqa, "):
         check_tasks(["chartq"])
 
 

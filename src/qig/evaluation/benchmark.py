@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
+from io import StringIO
 from statistics import fmean
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from qig.errors import EvaluationError
@@ -59,7 +63,7 @@ def evaluate(
         from lmms_eval import evaluator
 
         from .chat_model import QigChatModel
-    with contained():
+    with contained(), TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         manager, loaded = load_tasks(tasks)
         lm = QigChatModel(model=model, processor=processor, batch_size=batch_size)
         output = evaluator.simple_evaluate(
@@ -75,6 +79,8 @@ def evaluate(
             torch_random_seed=seed,
             fewshot_random_seed=seed,
             process_docs_parallel=1,  # threads would share the generators in an order of their own
+            # Submission files of some tasks would otherwise appear in the working directory.
+            cli_args=Namespace(output_path=folder, process_with_media=False),
         )
     samples = []
     for name, task in loaded.items():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from functools import cache
 from pathlib import Path
 
 from qig.errors import EvaluationError, choices
+
+from .containment import contained
 
 TASKS_FOLDER = Path(__file__).parent / "tasks"
 
@@ -25,28 +28,23 @@ def check_tasks(tasks: list[str]) -> None:
     twice = sorted({task for task in tasks if tasks.count(task) > 1})
     if twice:
         raise EvaluationError(f"tasks {twice} are given more than once")
+    known = own_tasks()
+    if any(not task.startswith("qig_") for task in tasks):
+        with contained():
+            known += task_manager(True).all_tasks
     for task in tasks:
-        known = own_tasks() if task.startswith("qig_") or task in own_tasks() else task_manager(True).all_tasks
         if task not in known:
             # lmms-eval has 2,000 names, so only the near ones are shown.
-            raise EvaluationError(choices(task, _near(task, known), "task"))
-
-
-def _near(task: str, known: list[str]) -> list[str]:
-    import difflib
-
-    return own_tasks() + [name for name in difflib.get_close_matches(task, known, n=8) if name not in own_tasks()]
+            near = difflib.get_close_matches(task, known, n=8)
+            raise EvaluationError(choices(task, {*own_tasks(), *near}, "task"))
 
 
 @cache
 def task_manager(foreign: bool, /):
     """lmms-eval's index of this project's tasks and, if ``foreign``, of its own."""
-    from .containment import contained
+    from lmms_eval.tasks import TaskManager
 
-    with contained():
-        from lmms_eval.tasks import TaskManager
-
-        return TaskManager(include_path=str(TASKS_FOLDER), include_defaults=foreign, model_name="qig")
+    return TaskManager(include_path=str(TASKS_FOLDER), include_defaults=foreign, model_name="qig")
 
 
 def load_tasks(tasks: list[str]) -> tuple[object, dict[str, object]]:

@@ -1,0 +1,93 @@
+"""A task as lmms-eval's own are written: a dataset on disk, several answers, two answer filters, no sample names."""
+
+import pytest
+from datasets import Dataset, DatasetDict
+from PIL import Image
+
+from qig.errors import EvaluationError
+from qig.evaluation import registry
+from qig.evaluation.benchmark import evaluate
+
+YAML = """
+task: qig_written_like_others
+dataset_path: {folder}/data
+dataset_kwargs: {{load_from_disk: true}}
+test_split: val
+output_type: generate_until
+doc_to_visual: !function functions.visual
+doc_to_text: question
+doc_to_target: answer
+generation_kwargs: {{until: ["ASSISTANT:"]}}
+process_results: !function functions.judge
+filter_list:
+  - name: first
+    filter: [{{function: take_first}}]
+  - name: second
+    filter: [{{function: take_first}}]
+metric_list:
+  - {{metric: submission, aggregation: !function functions.submit, higher_is_better: true}}
+  - {{metric: exact_match, aggregation: mean, higher_is_better: true}}
+metadata:
+  - version: 0.0
+"""
+FUNCTIONS = """
+def visual(doc):
+    return [doc["picture"].convert("RGB")]
+
+def judge(doc, results):
+    matches = [answer == results[0] for answer in doc["answers"]]
+    return {"submission": {"answer": results[0]}, "exact_match": sum(matches) / len(matches)}
+
+def submit(results, args):
+    with open(f"{args.output_path}/submission.json", "w") as file:
+        print(results, file=file)
+    print("noise")
+"""
+ANSWERS = [["red", "red", "blue"], ["2", "3", "3"], ["none", "none", "none"]]
+
+
+@pytest.fixture
+def written_like_others(tmp_path, monkeypatch):
+    """The path of the only task there is."""
+    rows = {
+        "picture": [Image.new("RGB", (48, 48), color) for color in ("red", "green", "blue")],
+        "question": ["what color is at r1c1 ?", "how many digits ?", "what digit is at r2c2 and r3c3 ?"],
+        "answers": ANSWERS,
+    }
+    DatasetDict({"val": Dataset.from_dict(rows)}).save_to_disk(tmp_path / "data")
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    path = tmp_path / "qig_written_like_others.yaml"
+    path.write_text(YAML.format(folder=tmp_path))
+    monkeypatch.setattr(registry, "TASKS_FOLDER", tmp_path)
+    registry.task_manager.cache_clear()
+    yield path
+    registry.task_manager.cache_clear()
+
+
+OPTIONS = {"tasks": ["qig_written_like_others"], "batch_size": 2, "seed": 0, "max_empty_share": 1.0}
+
+
+def test_its_numbers_and_targets(written_like_others, internvl, monkeypatch, capfd):
+    answers = {"what color is at r1c1 ?": "red", "how many digits ?": "3"}
+    monkeypatch.setattr(
+        "qig.evaluation.chat_model.generate_answers",
+        lambda model, processor, conversations, options: [
+            answers.get(conversation[0]["content"][1]["text"], "") for conversation in conversations
+        ],
+    )
+    result = evaluate(*internvl, **OPTIONS, limit=None, nll=True)
+    captured = capfd.readouterr()
+    assert "noise" not in captured.out and "WARNING" not in captured.out + captured.err
+    assert [sample["score"] for sample in result.samples] == pytest.approx([2 / 3, 2 / 3, 0])
+    assert [sample["target"] for sample in result.samples] == ["red", "3", "none"]
+    assert [sample["empty"] for sample in result.samples] == [False, False, True]
+    assert [(sample["sample"], sample["cluster"]) for sample in result.samples] == [("0", "0"), ("1", "1"), ("2", "2")]
+    assert all(sample["nll"] > 0 for sample in result.samples)
+    assert result.metrics["qig_written_like_others"]["empty_share"] == pytest.approx(1 / 3)
+
+
+def test_a_task_that_ranks_options_is_refused(written_like_others, internvl):
+    text = written_like_others.read_text().replace("output_type: generate_until", "output_type: multiple_choice")
+    written_like_others.write_text(text.replace('generation_kwargs: {until: ["ASSISTANT:"]}', "doc_to_choice: answers"))
+    with pytest.raises(EvaluationError, match="of type 'multiple_choice'; expected 'generate_until'"):
+        evaluate(*internvl, **OPTIONS, limit=None, nll=False)
