@@ -1,9 +1,9 @@
-import sys
 from types import SimpleNamespace
 
 import pytest
 
 from qig.errors import EvaluationError
+from qig.evaluation.generation import generate_answers
 
 
 @pytest.fixture
@@ -57,15 +57,16 @@ def test_the_model_survives_cleaning(chat_model, internvl):
     assert chat_model.model is internvl[0]
 
 
-def test_a_checkpoint_is_loaded_by_the_project(internvl, monkeypatch):
+def test_a_checkpoint_is_loaded_from_its_directory(internvl, tmp_path, conversations):
     from qig.evaluation.chat_model import QigChatModel
 
-    asked = []
-    loader = SimpleNamespace(load_checkpoint=lambda path: asked.append(path) or internvl)
-    monkeypatch.setitem(sys.modules, "qig.models.loading", loader)
-    model = QigChatModel.create_from_arg_string("checkpoint=some/run", {"batch_size": "8", "device": None})
-    assert asked == ["some/run"]
-    assert (model.model, model.processor, model.batch_size) == (*internvl, 8)
+    for part in internvl:
+        part.save_pretrained(tmp_path)
+    model = QigChatModel.create_from_arg_string(f"checkpoint={tmp_path}", {"batch_size": "8", "device": "cpu"})
+    assert model.batch_size == 8
+    assert not model.model.training
+    saved = generate_answers(model.model, model.processor, conversations[:3], {"max_new_tokens": 4})
+    assert saved == generate_answers(*internvl, conversations[:3], {"max_new_tokens": 4})
 
 
 def test_half_a_model_is_refused(internvl):

@@ -41,7 +41,7 @@ def test_own_tasks_are_checked_without_heavy_imports():
 class Index:
     """Stands for lmms-eval's index of 2,000 tasks."""
 
-    all_tasks = ["chartqa", "chartqa_lite", "mmmu_val", "vizwiz_vqa_val"]
+    all_tasks = ("chartqa", "chartqa_lite", "mmmu_val", "vizwiz_vqa_val")
 
 
 def test_foreign_names_are_looked_up_in_lmms_eval(monkeypatch):

@@ -17,8 +17,8 @@ from .prompts import Conversation, as_conversation
 class QigChatModel(lmms):
     """Answers the requests of lmms-eval's chat tasks with any Hugging Face image-text-to-text model.
 
-    Either ``model`` and ``processor``, or ``checkpoint``, a directory with a Hugging Face model or a quantized run.
-    ``device`` moves the model; without it the model stays where it is.
+    Either ``model`` and ``processor``, which stay on their device, or ``checkpoint``, a directory with a Hugging Face
+    model or a quantized run, which is loaded onto ``device`` (by default the accelerator, where there is one).
     """
 
     is_simple = False
@@ -34,14 +34,12 @@ class QigChatModel(lmms):
     ) -> None:
         super().__init__()
         if checkpoint is not None and model is None and processor is None:
-            from qig.models.loading import load_checkpoint
-
-            model, processor = load_checkpoint(checkpoint)
+            model, processor = _load(checkpoint, device)
         elif checkpoint is not None or model is None or processor is None:
             got = {"checkpoint": checkpoint, "model": model, "processor": processor}
             given = [name for name, value in got.items() if value is not None]
             raise EvaluationError(f"got {given or 'nothing'}; expected checkpoint, or model and processor")
-        self.model = (model if device is None else model.to(device)).eval()
+        self.model = model.eval()
         self.processor = processor
         self.batch_size = int(batch_size)
 
@@ -77,3 +75,14 @@ class QigChatModel(lmms):
 
     def clean(self) -> None:
         """Keep the model: lmms-eval would delete it after the answers, and it is still needed for likelihoods."""
+
+
+def _load(checkpoint: str, device: str | None):
+    import torch
+
+    from qig.quantized import load_checkpoint
+
+    if device is None:
+        device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    loaded = load_checkpoint(checkpoint, torch.device(device))
+    return loaded.model, loaded.processor

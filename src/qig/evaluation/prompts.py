@@ -39,10 +39,10 @@ def end_of_turn(processor, conversation: Conversation) -> str:
     Taken from a rendered answer rather than from the tokenizer's end of sequence, which some templates never use.
     """
     turn = {"role": "assistant", "content": [{"type": "text", "text": _MARK}]}
-    before, mark, after = processor.apply_chat_template([*conversation, turn], tokenize=False).rpartition(_MARK)
-    if not mark:
-        raise EvaluationError(f"the chat template drops the assistant's answer; it renders {after[-200:]!r}")
-    return after.rstrip()
+    text = processor.apply_chat_template([*conversation, turn], tokenize=False)
+    if _MARK not in text:
+        raise EvaluationError(f"the chat template drops the assistant's answer; it renders {text[-200:]!r}")
+    return text.rpartition(_MARK)[2].rstrip()
 
 
 def encode(processor, texts: Sequence[str], conversations: Sequence[Conversation], *, padding_side: str):

@@ -31,7 +31,7 @@ def check_tasks(tasks: list[str]) -> None:
     known = own_tasks()
     if any(not task.startswith("qig_") for task in tasks):
         with contained():
-            known += task_manager(True).all_tasks
+            known.extend(task_manager(True).all_tasks)
     for task in tasks:
         if task not in known:
             # lmms-eval has 2,000 names, so only the near ones are shown.
