@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 import pytest
@@ -127,6 +128,16 @@ def holds(folder, text):
     return any(text.encode() in path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
+def test_a_run_that_weighs_no_tokens_is_logged_whole(config, tmp_path, caplog):
+    store = Store(tmp_path / "other")
+    store.run("full", method="none", quantized=False)
+    with caplog.at_level(logging.WARNING), tracker(config, "name", None, "none") as active:
+        active.log_run(load_run(store.root, "full"))
+    found = logged(config)
+    assert table(config, found, "sites")["data"] == [] and len(table(config, found, "samples")["data"]) == 4
+    assert "sensitivity_shares.path" not in found and caplog.records == []
+
+
 def test_the_command_line_is_not_recorded(config, tmp_path):
     code = ("import json, sys\nfrom qig.tracking import tracker\n"
             "with tracker(json.loads(sys.argv[1]), 'n', None, 'j'): pass")
@@ -213,7 +224,7 @@ def test_init_errors_are_one_warning(config, monkeypatch, caplog):
 class FullDisk:
     """A session that fails from the first write on."""
 
-    config: dict = {}
+    config: ClassVar[dict] = {}
 
     def __init__(self):
         self.calls = []

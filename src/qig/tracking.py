@@ -191,7 +191,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Any:
 def _plain(value: Any) -> Any:
     """A cell that W&B can type: Python's own numbers, None for NaN, text for the rest."""
     value = value.item() if hasattr(value, "item") else value
-    if value is None or isinstance(value, float) and math.isnan(value):
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     return value if isinstance(value, (bool, int, float, str)) else str(value)
 

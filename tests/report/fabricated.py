@@ -34,7 +34,8 @@ class Store:
             self.sensitivity(f"q{id}", tokens, blocks)
         body = {
             "id": id, "method": method, "created": "2026-01-02T03:04:05+00:00", "config": full,
-            "stages": {"calibration": f"c{id}", "quantized": f"q{id}" if quantized else None, "evaluation": f"e{id}"},
+            "stages": {"calibration": {"samples": ["s0", "s1"], "sha256": "0" * 64} if quantized else None,
+                       "quantized": f"q{id}" if quantized else None, "evaluation": f"e{id}"},
             "environment": {"python": "3.11.9", "platform": "Linux", "cpu": "x86", "device": "cpu",
                             "packages": {"torch": "2.15.0"}, "git": {"commit": "0" * 40, "dirty": False}},
             "timings": {"calibration": 1.5, "attribution": 2.0, "search": 3.0, "rounding": 0.5, "propagation": 0.5,

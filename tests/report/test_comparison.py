@@ -138,6 +138,13 @@ def test_a_run_that_quantizes_nothing_has_no_calibration_keys(store):
     assert math.isnan(frame["calibration.samples"].iloc[1])
 
 
+def test_a_run_without_data_has_no_seed(store):
+    store.run("a", config={"seed": 0})
+    data_free = {"calibration": {"samples": [], "sha256": None}, "quantized": "qr", "evaluation": "er"}
+    store.run("r", method="rtn", config={"seed": 5, "calibration.samples": 99}, stages=data_free)
+    assert comparison([Compared(run) for run in load(store, "a", "r")]).attrs["config"] == []
+
+
 def test_accuracy_by_type(store):
     store.run("a", scores=[RIGHT], types=["count", "count", "exists", "exists"])
     frame = by_type(load(store, "a"))

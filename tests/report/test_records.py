@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from qig.errors import StoreError
 from qig.report.records import load_run
@@ -67,9 +68,16 @@ def test_missing_and_damaged_samples_are_errors(store):
         _ = load_run(store.root, "ab12").samples
 
 
-def test_runs_without_sensitivities_say_why(store):
-    store.run("ab12", quantized=False)
-    run = load_run(store.root, "ab12")
-    assert not run.has_sensitivities
-    with pytest.raises(StoreError, match="it quantizes nothing"):
-        _ = run.sensitivities
+def test_runs_without_sensitivities_say_so(store):
+    store.run("full", quantized=False)
+    store.run("rtn")
+    path = store.root / "quantized" / "qrtn" / "sensitivity.safetensors"
+    save_file({}, path)
+    for id in ("full", "rtn"):
+        run = load_run(store.root, id)
+        assert not run.has_sensitivities
+        with pytest.raises(StoreError, match="it weighs no tokens"):
+            _ = run.sensitivities
+    path.write_bytes(b"damaged")
+    with pytest.raises(StoreError, match="not a readable safetensors file"):
+        _ = load_run(store.root, "rtn").sensitivities

@@ -54,6 +54,19 @@ def test_terminal_shows_what_was_measured(frames):
     assert "sigma = 0.5" in text and "McNemar" in text and "bootstrap" in text
 
 
+def test_what_all_runs_share_is_said_once(store):
+    store.run("f", method="none", quantized=False, config={"quant.name": "fp16"})
+    store.run("a")
+    runs = [load_run(store.root, id) for id in "fa"]
+    text = terminal(comparison([Compared(run) for run in runs]))
+    assert text.startswith("tiny · w3a16 · 2 runs")
+    assert "fp16" not in text and "16 bit" in text
+    store.run("b", config={"quant.name": "w4a8"})
+    text = terminal(comparison([Compared(run) for run in [*runs, load_run(store.root, "b")]]))
+    assert text.startswith("tiny · 3 runs")
+    assert all(setting in text for setting in ("fp16", "w3a16", "w4a8"))
+
+
 def test_models_without_outliers_have_no_dagger(store):
     store.run("a")
     frame = comparison([Compared(load_run(store.root, "a"))])

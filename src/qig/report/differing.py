@@ -27,8 +27,12 @@ def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
 
 def _effective(run: Run) -> Mapping[str, Any]:
-    """The configuration without the groups that a run which quantizes nothing does not read."""
-    unread = () if run.quantized_folder else (*METHOD_GROUPS, "calibration")
+    """The configuration without what this run does not read: a 16-bit model no method, a data-free one no seed."""
+    unread: tuple[str, ...] = ()
+    if run.quantized_folder is None:
+        unread += METHOD_GROUPS
+    if not (run.record["stages"].get("calibration") or {}).get("sha256"):
+        unread += ("calibration", "seed")
     return {group: value for group, value in run.config.items() if group not in unread}
 
 

@@ -102,30 +102,33 @@ class Run:
 
     @property
     def has_sensitivities(self) -> bool:
-        folder = self.quantized_folder
-        return folder is not None and (folder / "sensitivity.safetensors").is_file()
+        """Whether the run weighs tokens at all; a data-free method leaves an empty file."""
+        return bool(self._tensors)
 
     @cached_property
     def sensitivities(self) -> Sensitivities:
         """The token weights of the quantized stage; StoreError for a run without any."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        if not self.has_sensitivities:
-            where = f"expected sensitivity.safetensors in {self.quantized_folder}" if self.quantized_folder else (
-                "it quantizes nothing")
-            raise StoreError(f"run {self.id} ({self.method}) has no token sensitivities: {where}")
-        path = self.quantized_folder / "sensitivity.safetensors"
-        try:
-            tensors = load_file(path)
-        except SafetensorError as error:
-            raise StoreError(f"{path} is not a readable safetensors file: {error}") from error
+        if not self._tensors:
+            raise StoreError(f"run {self.id} ({self.method}) has no token sensitivities: it weighs no tokens")
         weights = {}
-        for name, values in tensors.items():
+        for name, values in self._tensors.items():
             parts = name.split(".")
             if len(parts) == 3 and parts[0] == "block":
                 weights[int(parts[1]), parts[2]] = values
-        return Sensitivities(weights, tensors["kinds"], tensors["sample"])
+        return Sensitivities(weights, self._tensors["kinds"], self._tensors["sample"])
+
+    @cached_property
+    def _tensors(self) -> dict[str, np.ndarray]:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        path = self.quantized_folder and self.quantized_folder / "sensitivity.safetensors"
+        if path is None or not path.is_file():
+            return {}
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise StoreError(f"{path} is not a readable safetensors file: {error}") from error
 
 
 def load_run(store: Path, run_id: str) -> Run:

@@ -81,14 +81,19 @@ def notes(frame: pd.DataFrame) -> list[str]:
 
 def _caption(frame: pd.DataFrame) -> str:
     """What all rows share, so that no column has to say it."""
-    shared = [_key(frame, name)[0] for name in ("model", "setting") if frame[name].nunique() == 1]
+    shared = [_key(frame, name)[-1] for name in ("model", "setting") if not _varies(frame, name)]
     many = f"{len(frame)} runs" if len(frame) > 1 else "1 run"
     return " · ".join([*shared, many])
 
 
+def _varies(frame: pd.DataFrame, name: str) -> bool:
+    """Whether the runs differ in it; the setting of a 16-bit model says no more than its method does."""
+    quantized = frame[frame["method"] != "none"]
+    return (quantized if name == "setting" and len(quantized) else frame)[name].nunique() > 1
+
+
 def _key_names(frame: pd.DataFrame) -> list[str]:
-    return ["method", *(name for name in ("model", "setting") if frame[name].nunique() > 1),
-            *frame.attrs.get("config", [])]
+    return ["method", *(name for name in ("model", "setting") if _varies(frame, name)), *frame.attrs.get("config", [])]
 
 
 def _key_count(frame: pd.DataFrame) -> int:

@@ -12,6 +12,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from qig.errors import QigError
 from qig.report.jobs import STATE_FILE, fingerprint, read_jobs
 from qig.report.render import write_atomically
 
@@ -81,4 +82,5 @@ def _outcome(job_return: JobReturn) -> tuple[str, str | None]:
         return "completed", None
     # The public property would raise the job's exception a second time, and print while doing so.
     error = job_return._return_value
-    return "failed", f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    kind = "" if isinstance(error, QigError) else f"{type(error).__name__}: "
+    return "failed", f"{kind}{error}".strip().splitlines()[0]
