@@ -27,7 +27,7 @@ def fold(block: nn.Module, site: Site, scale: Tensor) -> None:
     producer = block.get_submodule(site.producer)
     if scale.shape != producer.weight.shape[:1]:
         raise ValueError(f"{site.name}: scale of shape {tuple(scale.shape)}, producer {tuple(producer.weight.shape)}")
-    if not bool((scale > 0).all()):
+    if not bool(((scale > 0) & scale.isfinite()).all()):
         raise ValueError(f"{site.name}: scales must be positive and finite")
     scale = scale.to(producer.weight.device, torch.float32)
     per_channel = scale.view(-1, *[1] * (producer.weight.dim() - 1))

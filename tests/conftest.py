@@ -1,0 +1,107 @@
+"""Settings and fixtures for all tests: offline, one thread, and small models with random weights."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+# Before anything imports torch, transformers or W&B; subprocesses inherit them.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["WANDB_MODE"] = "offline"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parent))  # oracles
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("ci", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("ci")
+
+TINY = ("tiny_qwen2_vl", "tiny_llava_onevision", "tiny_internvl")
+
+
+@pytest.fixture(scope="session")
+def compose():
+    """``compose("method=rtn", ...)``: the configuration object that the command line would make of the overrides."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from qig.config import conf_dir, register
+
+    register()
+
+    def make(*overrides: str):
+        with initialize_config_dir(config_dir=str(conf_dir()), version_base=None):
+            return OmegaConf.to_object(hydra_compose("config", overrides=list(overrides)))
+
+    return make
+
+
+def random_model(name: str, blocks: int = 2, seed: int = 0, key_value_heads: int | None = None):
+    """A ``LoadedModel`` of the real classes with random weights, norms, and biases, and few decoder blocks."""
+    import torch
+
+    from qig.models.architectures import architecture_of
+    from qig.models.loading import LoadedModel
+    from qig.models.tiny.build import build_model
+    from qig.models.tiny.processors import build_processor
+
+    model = build_model(name, seed)
+    text = model.config.text_config
+    text.num_hidden_layers = blocks
+    text.layer_types = text.layer_types[:blocks]
+    if key_value_heads is not None:
+        text.num_key_value_heads = key_value_heads
+    model = type(model)(model.config).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter_name, parameter in model.model.language_model.layers.named_parameters():
+        if "norm" in parameter_name:
+            parameter.copy_(0.5 + torch.rand(parameter.shape, generator=generator))
+        elif parameter_name.endswith("bias"):
+            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+        else:
+            parameter.copy_(0.12 * torch.randn(parameter.shape, generator=generator))
+    return LoadedModel(model, build_processor(name), architecture_of(model.config.model_type))
+
+
+@pytest.fixture(scope="session")
+def fresh_model():
+    """``fresh_model(name, blocks=2, seed=0, key_value_heads=None)``: a new random model each time."""
+    return random_model
+
+
+@pytest.fixture(params=TINY)
+def any_tiny(request) -> str:
+    return request.param
+
+
+@pytest.fixture(params=TINY)
+def shipped(request):
+    """Each shipped checkpoint, loaded without synthetic outliers."""
+    import torch
+
+    from qig.config.schema import Model, Outliers
+    from qig.models.loading import load
+
+    return load(Model(request.param, f"embedded:{request.param}", "float32", Outliers(0.0, 0)), torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def digit_samples():
+    """Six calibration samples, whose captions differ in length."""
+    from qig.data.digitgrid import calibration_samples
+
+    return calibration_samples(6, seed=3)
+
+
+@pytest.fixture(scope="session")
+def batches_of():
+    """``batches_of(loaded, samples, tokens_per_batch=200)``: micro-batches, by default several with padding."""
+    from qig.data.calibration import collate
+
+    def make(loaded, samples, tokens_per_batch=300):
+        return collate(samples, loaded.processor, loaded.model, loaded.image_token_ids, tokens_per_batch)
+
+    return make

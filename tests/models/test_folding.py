@@ -1,0 +1,119 @@
+"""Folding a scale, and injecting outliers, leave what the model computes unchanged in full precision."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from oracles.calls import logits_of
+from qig.models.architectures import LLAMA_SITES, architecture_of
+from qig.models.folding import fold, foldable
+from qig.models.outliers import inject
+
+SITES = {site.name: site for site in LLAMA_SITES}
+
+
+def scale_for(block, site, seed=0) -> torch.Tensor:
+    channels = block.get_submodule(site.consumers[0]).in_features
+    return torch.exp(torch.randn(channels, generator=torch.Generator().manual_seed(seed)))
+
+
+def assert_same_function(before, loaded, batches) -> None:
+    for was, now, batch in zip(before, logits_of(loaded, batches), batches, strict=True):
+        real = batch.real
+        assert float((was[real] - now[real]).abs().max()) < 1e-5 * float(was[real].abs().max())
+
+
+@pytest.mark.parametrize("site", ["attn_in", "mlp_in", "mlp_out"])
+def test_every_site_on_every_architecture(fresh_model, digit_samples, batches_of, any_tiny, site):
+    loaded = fresh_model(any_tiny)
+    batches = batches_of(loaded, digit_samples[:3])
+    before = logits_of(loaded, batches)
+    for index, block in enumerate(loaded.blocks):
+        untouched = copy.deepcopy(block)
+        fold(block, SITES[site], scale_for(block, SITES[site], index))
+        producer = SITES[site].producer
+        assert not torch.allclose(untouched.get_submodule(producer).weight, block.get_submodule(producer).weight, rtol=0.1)
+        for consumer in SITES[site].consumers:
+            assert not torch.allclose(
+                untouched.get_submodule(consumer).weight, block.get_submodule(consumer).weight, rtol=0.1
+            )
+    assert_same_function(before, loaded, batches)
+
+
+def test_attn_out_where_every_query_head_has_its_own_values(fresh_model, digit_samples, batches_of, any_tiny):
+    loaded = fresh_model(any_tiny, key_value_heads=4)
+    batches = batches_of(loaded, digit_samples[:3])
+    before = logits_of(loaded, batches)
+    for block in loaded.blocks:
+        assert foldable(block, SITES["attn_out"])
+        assert any_tiny != "tiny_qwen2_vl" or block.self_attn.v_proj.bias is not None  # its bias is divided too
+        fold(block, SITES["attn_out"], scale_for(block, SITES["attn_out"]))
+    assert_same_function(before, loaded, batches)
+
+
+def test_grouped_query_attention_has_no_attn_out(fresh_model, any_tiny):
+    block = fresh_model(any_tiny).blocks[0]
+    assert {name for name, site in SITES.items() if foldable(block, site)} == {"attn_in", "mlp_in", "mlp_out"}
+
+
+def test_all_sites_at_once_with_all_scales(fresh_model, digit_samples, batches_of, any_tiny):
+    loaded = fresh_model(any_tiny, key_value_heads=4)
+    batches = batches_of(loaded, digit_samples[:3])
+    before = logits_of(loaded, batches)
+    for block in loaded.blocks:
+        for number, site in enumerate(LLAMA_SITES):
+            fold(block, site, scale_for(block, site, number))
+    assert_same_function(before, loaded, batches)
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        (torch.ones(7), r"mlp_in: scale of shape \(7,\)"),
+        (torch.zeros(128), "positive and finite"),
+        (-torch.ones(128), "positive and finite"),
+        (torch.full((128,), float("nan")), "positive and finite"),
+        (torch.full((128,), float("inf")), "positive and finite"),
+    ],
+)
+def test_scales_that_are_no_scales(fresh_model, scale, message):
+    block = fresh_model("tiny_internvl").blocks[0]
+    before = copy.deepcopy(block.state_dict())
+    with pytest.raises(ValueError, match=message):
+        fold(block, SITES["mlp_in"], scale)
+    assert all(torch.equal(value, before[name]) for name, value in block.state_dict().items())
+
+
+def test_outliers_change_the_weights_and_not_the_function(fresh_model, digit_samples, batches_of, any_tiny):
+    loaded = fresh_model(any_tiny)
+    batches = batches_of(loaded, digit_samples[:3])
+    before, norms = logits_of(loaded, batches), [block.input_layernorm.weight.clone() for block in loaded.blocks]
+    inject(loaded.blocks, architecture_of(loaded.model.config.model_type).sites, sigma=0.75, seed=0)
+    assert_same_function(before, loaded, batches)
+    spread = torch.cat([torch.log(b.input_layernorm.weight / n) for b, n in zip(loaded.blocks, norms, strict=True)])
+    assert float(spread.std()) == pytest.approx(0.75, rel=0.2)
+    assert not torch.equal(spread[:128], spread[128:])  # each block has its own channels
+
+
+def test_outliers_depend_on_their_seed_alone(fresh_model):
+    def injected(sigma, seed):
+        loaded = fresh_model("tiny_internvl")
+        inject(loaded.blocks, LLAMA_SITES, sigma, seed)
+        return loaded.blocks.state_dict()
+
+    def same(one, other):
+        return all(torch.equal(value, other[name]) for name, value in one.items())
+
+    assert same(injected(0.5, 1), injected(0.5, 1))
+    assert not same(injected(0.5, 1), injected(0.5, 2))
+    assert same(injected(0.0, 1), fresh_model("tiny_internvl").blocks.state_dict())
+
+
+def test_outliers_of_the_shipped_models_change_no_logit(shipped, digit_samples, batches_of):
+    batches = batches_of(shipped, digit_samples[:2])
+    before = logits_of(shipped, batches)
+    inject(shipped.blocks, LLAMA_SITES, sigma=0.75, seed=0)
+    assert_same_function(before, shipped, batches)
