@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from qig.errors import StoreError
-from qig.report.figures import KIND_COLOURS, relative_weights, token_sensitivity
+from qig.report.figures import KIND_COLOURS, colour_limit, relative_weights, token_sensitivity
 from qig.report.records import Sensitivities, load_run
 
 
@@ -18,6 +18,17 @@ def test_weights_relative_to_uniform_by_hand():
     np.testing.assert_array_equal(relative[0], [1, 1, 2, 0])
     np.testing.assert_array_equal(relative[2], [1, 1, 1, 1])
     assert np.isnan(relative[1]).all()  # block 1 has no weights at this site
+
+
+def test_weights_of_a_corpus_are_brought_to_the_sample():
+    weights = {(0, "attn_in"): np.array([0.25, 0.25, 1.0, 0.5], np.float32)}
+    chosen = Sensitivities(weights, np.array([2, 2, 1, 3], np.uint8), np.zeros(4, np.int32))
+    np.testing.assert_array_equal(relative_weights(chosen, "attn_in")[0], [0.5, 0.5, 2, 1])
+
+
+@pytest.mark.parametrize("most, limit", [(1.0, 2.0), (2.0, 2.0), (3.0, 4.0), (0.2, 8.0), (100.0, 16.0)])
+def test_the_colour_scale_holds_the_weights(most, limit):
+    assert colour_limit([np.array([[1.0, most, 0.0, np.nan]])]) == limit
 
 
 def pixels(path):

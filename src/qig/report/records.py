@@ -24,7 +24,8 @@ REQUIRED = ("id", "method", "config", "stages", "timings", "memory", "model_byte
 class Sensitivities:
     """Token weights of all calibration samples, laid end to end without padding.
 
-    ``weights[block, site]`` is float32 [tokens] and sums to 1 over each sample; ``kinds`` is uint8 [tokens]
+    ``weights[block, site]`` is float32 [tokens] and sums to 1 over each sample, or (``normalize: corpus``) over an
+    average one; ``kinds`` is uint8 [tokens]
     (see :data:`TOKEN_KINDS`); ``sample`` is int32 [tokens], the index of the calibration sample.
     """
 

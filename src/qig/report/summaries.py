@@ -28,12 +28,13 @@ def search_curves(run: Run) -> Table:
 
 
 def sensitivity_shares(run: Run) -> Table:
-    """A row a block, site and token kind: its share of a sample's weight, the mean over calibration samples."""
+    """A row a block, site and token kind: its share of all weight, which is that of an average calibration sample."""
     sensitivities = run.sensitivities
-    samples = len(set(sensitivities.sample.tolist()))
-    rows = [[block, site, kind, float(weight[sensitivities.kinds == code].sum(dtype="float64")) / samples]
-            for (block, site), weight in sorted(sensitivities.weights.items())
-            for code, kind in TOKEN_KINDS.items()]
+    rows = []
+    for (block, site), weight in sorted(sensitivities.weights.items()):
+        total = weight.sum(dtype="float64")
+        rows += [[block, site, kind, float(weight[sensitivities.kinds == code].sum(dtype="float64") / total)]
+                 for code, kind in TOKEN_KINDS.items()]
     return ("block", "site", "kind", "share"), rows
 
 
