@@ -19,6 +19,5 @@ def register() -> None:
 
 
 def conf_dir() -> Path:
-    """Where the YAML files are: inside the installed package, or at the top of a clone."""
-    installed = Path(__file__).resolve().parents[1] / "conf"
-    return installed if installed.is_dir() else Path(__file__).resolve().parents[3] / "conf"
+    """Where the YAML files are: ``conf`` in the package, which in a clone is a link to the folder at the top."""
+    return Path(__file__).resolve().parents[1] / "conf"
