@@ -1,15 +1,18 @@
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 import qig
 from qig.report.__main__ import main
 from qig.report.closing import close
 from qig.report.jobs import compared, fingerprint, read_jobs
+from qig.report.sweep import ClosingTable
 
 APP = """
 import json, pathlib, sys
@@ -207,3 +210,9 @@ def test_rendering_again(runs, tmp_path, capsys):
 def test_rendering_a_folder_without_runs_says_what_was_expected(tmp_path, capsys):
     assert main([str(tmp_path)]) == 1
     assert "expected run.json" in capsys.readouterr().err
+
+
+def test_the_callback_travels_to_other_processes(runs, tmp_path):
+    callback = ClosingTable(figures=2)
+    callback.on_run_start(OmegaConf.create({"hydra": {"run": {"dir": str(tmp_path)}}}))
+    assert pickle.loads(pickle.dumps(callback)).figures == 2
