@@ -1,10 +1,13 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import qig
 from qig.errors import StoreError
 from qig.report.figures import KIND_COLOURS, colour_limit, relative_weights, token_sensitivity
 from qig.report.records import Sensitivities, load_run
@@ -86,5 +89,6 @@ def test_what_cannot_be_drawn_says_so(store, tmp_path):
 def test_reports_load_without_torch_and_the_heavy_libraries():
     code = ("import sys, qig.report.sweep, qig.report.closing, qig.report.__main__, qig.tracking; "
             "print([m for m in ('torch', 'pandas', 'matplotlib', 'wandb', 'scipy') if m in sys.modules])")
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment = os.environ | {"PYTHONPATH": str(Path(qig.__file__).parents[1])}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
