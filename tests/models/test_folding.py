@@ -34,12 +34,9 @@ def test_every_site_on_every_architecture(fresh_model, digit_samples, batches_of
     for index, block in enumerate(loaded.blocks):
         untouched = copy.deepcopy(block)
         fold(block, SITES[site], scale_for(block, SITES[site], index))
-        producer = SITES[site].producer
-        assert not torch.allclose(untouched.get_submodule(producer).weight, block.get_submodule(producer).weight, rtol=0.1)
-        for consumer in SITES[site].consumers:
-            assert not torch.allclose(
-                untouched.get_submodule(consumer).weight, block.get_submodule(consumer).weight, rtol=0.1
-            )
+        for name in (SITES[site].producer, *SITES[site].consumers):
+            was, now = untouched.get_submodule(name).weight, block.get_submodule(name).weight
+            assert not torch.allclose(was, now, rtol=0.1)
     assert_same_function(before, loaded, batches)
 
 

@@ -39,8 +39,8 @@ def symmetric(weight: np.ndarray, bits: int, group: int | None):
             w = weight[i, g * group : (g + 1) * group].astype(np.float32)
             scale = max(np.abs(w).max(), TINY) / ONE(2 ** (bits - 1) - 1)
             scales[i, g] = scale
-            q = np.rint(w / scale)
-            integers[i, g * group : (g + 1) * group] = np.clip(q, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1).astype(np.int64)
+            q = np.clip(np.rint(w / scale), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+            integers[i, g * group : (g + 1) * group] = q.astype(np.int64)
     return integers, scales, integers.astype(np.float32) * np.repeat(scales, group, axis=1)
 
 

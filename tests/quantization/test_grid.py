@@ -26,7 +26,7 @@ def random(shape, seed=0, scale=0.1):
 
 
 def awkward() -> np.ndarray:
-    """Rows that break careless quantizers: zeros, constants, one sign, huge, tiny, one outlier, a channel of its own."""
+    """Rows that break careless quantizers: zeros, constants, one sign, huge, tiny, outliers."""
     w = random((9, 128))
     w[0] = 0
     w[1, :64], w[1, 64:] = 0.25, -0.25

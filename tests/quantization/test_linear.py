@@ -86,7 +86,8 @@ def test_substituted_modules_return_whatever_happens(fresh_model):
         assert isinstance(block.mlp.gate_proj, nn.Identity)
         raise RuntimeError
     assert block.mlp.gate_proj is gate
-    with pytest.raises(AttributeError), substituted(block, {"mlp.up_proj": nn.Identity(), "mlp.absent.x": nn.Identity()}):
+    absent = {"mlp.up_proj": nn.Identity(), "mlp.absent.x": nn.Identity()}
+    with pytest.raises(AttributeError), substituted(block, absent):
         pass
     assert block.mlp.up_proj is up
 

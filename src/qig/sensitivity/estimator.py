@@ -79,9 +79,14 @@ class Scores:
 
 
 class Estimator(ABC):
-    """Turns a site into one score per token."""
+    """Turns a site into one score per token.
+
+    ``per_modality``: the scores are constant within a modality already, so that ``granularity=modality`` has nothing
+    left to average (and must not spread weight over text tokens that the method weighs zero).
+    """
 
     needs_quantized_stream = False
+    per_modality = False
 
     def __init__(self, config: Sensitivity) -> None:
         self.config = config

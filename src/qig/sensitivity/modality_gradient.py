@@ -23,6 +23,8 @@ class ModalityGradient(Estimator):
     prompt and special tokens weigh 0.
     """
 
+    per_modality = True
+
     def __init__(self, config: ModalityGradientSensitivity) -> None:
         super().__init__(config)
         self.ratios: dict[str, Tensor] = {}

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from qig.config.schema import Sensitivity
 from qig.data.tokens import TokenKind
+from qig.errors import QigError
 from qig.sensitivity.estimator import Estimator, Scores, SiteView
 
 
@@ -24,17 +25,32 @@ def token_weights(estimator: Estimator, view: SiteView, config: Sensitivity) -> 
     """Scores of the estimator at the configured granularity, normalised.
 
     A sample whose scores are all zero gets uniform weights, and the record says so.
+
+    Raises:
+        QigError: a score of a real token is not a number; names the site.
     """
     scores = estimator.scores(view)
-    values = [v.float() * (kinds != TokenKind.PADDING) for v, kinds in zip(scores.values, view.kinds, strict=True)]
-    if config.granularity == "modality":
+    real = [kinds != TokenKind.PADDING for kinds in view.kinds]
+    values = [torch.where(mask, v.float(), 0) for v, mask in zip(scores.values, real, strict=True)]
+    if not all(bool(v.isfinite().all()) for v in values):
+        raise QigError(f"non-finite token scores at block {view.index}, {view.site.name}; check model.dtype")
+    if config.granularity == "modality" and not estimator.per_modality:
         values = [modality_means(v, kinds) for v, kinds in zip(values, view.kinds, strict=True)]
     empty = sum(int((v.sum(1) == 0).sum()) for v in values)
     if empty:
         scores = replace(scores, fallback=scores.fallback or f"{empty} samples without any score")
-    real = [(kinds != TokenKind.PADDING).float() for kinds in view.kinds]
-    values = [torch.where(v.sum(1, keepdim=True) == 0, r, v) for v, r in zip(values, real, strict=True)]
+    share = _mean_sum(values)  # the fallback's sum: 1 after either normalisation
+    values = [
+        torch.where(v.sum(1, keepdim=True) == 0, share * mask / mask.sum(1, keepdim=True), v)
+        for v, mask in zip(values, real, strict=True)
+    ]
     return TokenWeights(normalized(values, config.normalize), scores)
+
+
+def _mean_sum(values: list[Tensor]) -> float:
+    """Mean over samples of their scores' sum, samples without any score left out; 1 if there are no others."""
+    sums = torch.cat([v.double().sum(1) for v in values])
+    return float(sums[sums > 0].mean()) if bool((sums > 0).any()) else 1.0
 
 
 def modality_means(values: Tensor, kinds: Tensor) -> Tensor:

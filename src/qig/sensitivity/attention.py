@@ -1,0 +1,61 @@
+"""Attention received: how much the other tokens of the sample look at a token, mean over heads and queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from qig.data.calibration import CalibrationBatch
+from qig.errors import ModelError
+from qig.models.loading import LoadedModel
+from qig.sensitivity.estimator import Estimator, Scores, SiteView
+
+
+class AttentionReceived(Estimator):
+    """Both halves of a block use the attention of that block; queries at padding do not count."""
+
+    @torch.no_grad()
+    def prepare(self, loaded: LoadedModel, batches: list[CalibrationBatch], device: torch.device) -> None:
+        self.received: list[list[Tensor]] = [[] for _ in loaded.blocks]
+        module = loaded.architecture.attention
+        with _probabilities(loaded):
+            for batch in batches:
+                real = batch.real.to(device)
+                handles = [
+                    block.get_submodule(module).register_forward_hook(self._keep(index, real))
+                    for index, block in enumerate(loaded.blocks)
+                ]
+                try:
+                    inputs = {name: value.to(device) for name, value in batch.inputs.items()}
+                    loaded.model(**inputs, use_cache=False, logits_to_keep=1)
+                finally:
+                    for handle in handles:
+                        handle.remove()
+
+    def _keep(self, index: int, real: Tensor):
+        def on_forward(_module, _args, output) -> None:
+            probabilities = output[1] if isinstance(output, tuple) and len(output) > 1 else None
+            if probabilities is None:
+                raise ModelError("this architecture's attention module does not return its probabilities")
+            queries = real[:, None, :, None].float()  # [batch, heads, queries, keys]
+            mean = (probabilities.float() * queries).sum((1, 2)) / (probabilities.shape[1] * real.sum(1, keepdim=True))
+            self.received[index].append(mean)
+
+        return on_forward
+
+    def scores(self, view: SiteView) -> Scores:
+        return Scores(self.received[view.index])
+
+
+@contextmanager
+def _probabilities(loaded: LoadedModel) -> Iterator[None]:
+    """Within the context the model computes attention the plain way, which is the one that returns probabilities."""
+    before = loaded.model.get_submodule(loaded.architecture.text_model).config._attn_implementation
+    loaded.model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        loaded.model.set_attn_implementation(before)

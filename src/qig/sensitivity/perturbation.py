@@ -1,0 +1,72 @@
+"""Leave-one-out perturbation: what f's output loses when a single token comes in quantized."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qig.blockwise.capture import Call
+from qig.data.tokens import TokenKind
+from qig.quantization.grid import fake_quantize_activation
+from qig.sensitivity.estimator import Estimator, Scores, SiteView
+
+
+class Perturbation(Estimator):
+    """``sum_{t'} mean_c |f(x) - f(x with token t replaced by its quantized value)|_{t',c}``, exact.
+
+    The quantized value is the quantized stream's (where activations are quantized, also on their grid). Where f
+    treats every token by itself one forward tells all tokens; attention costs one row of a batch per token, at most
+    ``rows_per_batch`` rows together.
+    """
+
+    needs_quantized_stream = True
+
+    @torch.no_grad()
+    def scores(self, view: SiteView) -> Scores:
+        bits = view.setting.activation_bits
+        values = []
+        for call, quantized, kinds in zip(view.calls, view.quantized_calls, view.kinds, strict=True):
+            x_q = quantized.x if bits is None else fake_quantize_activation(quantized.x, bits)
+            real = kinds != TokenKind.PADDING
+            one_by_one = view.site.mixes_tokens
+            values.append(self._mixed(view, call, x_q, real) if one_by_one else _pointwise(view, call, x_q))
+        if all(bool((v == 0).all()) for v in values):
+            return Scores([torch.ones_like(v) for v in values], fallback="the quantized stream equals the exact one")
+        return Scores(values)
+
+    def _mixed(self, view: SiteView, call: Call, x_q: Tensor, real: Tensor) -> Tensor:
+        exact = call(view.f).float()
+        scores = torch.zeros(real.shape, device=real.device)
+        for row in range(len(real)):
+            tokens = real[row].nonzero().flatten()
+            kwargs = {name: _row(value, row, len(real)) for name, value in call.kwargs.items()}
+            for chunk in tokens.split(self.config.rows_per_batch):
+                x = call.x[row].expand(len(chunk), -1, -1).clone()
+                x[torch.arange(len(chunk)), chunk] = x_q[row, chunk]
+                changed = Call(x, {name: _repeat(value, len(chunk)) for name, value in kwargs.items()})(view.f)
+                difference = (changed.float() - exact[row]).abs().mean(-1) * real[row]
+                scores[row, chunk] = difference.sum(1)
+        return scores
+
+
+def _pointwise(view: SiteView, call: Call, x_q: Tensor) -> Tensor:
+    return (call(view.f) - call(view.f, x_q)).abs().float().mean(-1)
+
+
+def _row(value: Any, row: int, rows: int) -> Any:
+    """Row ``row`` of an argument that has one per sample; tuples (cosines and sines) part by part."""
+    if isinstance(value, tuple):
+        return tuple(_row(part, row, rows) for part in value)
+    if isinstance(value, Tensor) and value.dim() > 1 and value.shape[0] == rows:
+        return value[row : row + 1]
+    return value
+
+
+def _repeat(value: Any, times: int) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_repeat(part, times) for part in value)
+    if isinstance(value, Tensor) and value.dim() > 1 and value.shape[0] == 1:
+        return value.expand(times, *value.shape[1:])
+    return value

@@ -1,0 +1,24 @@
+"""Token gradients: ``mean_c |dL/dy_{t,c}|`` of the supervised loss at the output of each half of the block."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qig.data.calibration import CalibrationBatch
+from qig.models.loading import LoadedModel
+from qig.sensitivity.estimator import Estimator, Scores, SiteView
+from qig.sensitivity.gradients import output_gradients
+
+
+class TokenGradient(Estimator):
+    """y is the output of o_proj at the attention sites and of down_proj at the MLP sites, as in MBQ."""
+
+    def prepare(self, loaded: LoadedModel, batches: list[CalibrationBatch], device: torch.device) -> None:
+        names = sorted({site.block_output for site in loaded.architecture.sites})
+        self.gradients: list[list[dict[str, Tensor]]] = [
+            output_gradients(loaded, batch, names, device) for batch in batches
+        ]
+
+    def scores(self, view: SiteView) -> Scores:
+        return Scores([blocks[view.index][view.site.block_output] for blocks in self.gradients])

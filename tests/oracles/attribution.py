@@ -1,0 +1,52 @@
+"""Integrated gradients of the quantization error by brute force, in float64, one sample at a time."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Function = Callable[[Tensor, dict[str, Tensor]], Tensor]
+
+
+def path_error(f: Function, weights: dict, quantized: dict, x: Tensor) -> Tensor:
+    """``G`` of one sample ``x [tokens, channels]`` without padding: sum over tokens of the mean over channels."""
+    return (f(x, weights) - f(x, quantized)).abs().mean(-1).sum()
+
+
+def by_midpoint(f: Function, weights: dict, quantized: dict, x: Tensor, reference: Tensor, nodes: int = 1024) -> Tensor:
+    """``[tokens, channels]``: the mean of autograd's gradient at the middle of equal cells, times the step."""
+    total = torch.zeros_like(x)
+    for i in range(nodes):
+        point = (reference + (i + 0.5) / nodes * (x - reference)).requires_grad_()
+        total += torch.autograd.grad(path_error(f, weights, quantized, point), point)[0]
+    return (x - reference) * total / nodes
+
+
+def by_breakpoints(weight: Tensor, quantized: Tensor, x: Tensor, reference: Tensor) -> Tensor:
+    """Exact for ``f(x) = W x``: between two sign changes of any output the gradient is constant, so every piece of the
+    path between sorted sign changes is weighted by its length; ``[tokens, channels]``."""
+    difference = weight - quantized
+    cuts = {0.0, 1.0}
+    for token in range(len(x)):
+        for row in difference:
+            start, end = float(row @ reference[token]), float(row @ x[token])
+            if start * end < 0:
+                cuts.add(start / (start - end))
+    cuts = sorted(cuts)
+    total = torch.zeros_like(x)
+    for left, right in itertools.pairwise(cuts):
+        point = (reference + (left + right) / 2 * (x - reference)).requires_grad_()
+        error = (point @ difference.T).abs().mean(-1).sum()
+        total += (right - left) * torch.autograd.grad(error, point)[0]
+    return (x - reference) * total
+
+
+def clipped(scores: Tensor, factor: float = 1.5) -> Tensor:
+    """One sample's scores between the whiskers of NumPy's box plot."""
+    import numpy as np
+
+    low, high = np.percentile(scores.double().numpy(), [25, 75])
+    return scores.clamp(low - factor * (high - low), high + factor * (high - low))
