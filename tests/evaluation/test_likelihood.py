@@ -72,12 +72,12 @@ def test_a_template_whose_answer_header_differs_from_its_prompt(internvl, conver
     model, processor = internvl
     expected = answer_nll(model, processor, conversations[:3], ["red"] * 3, 3)
     header = "<|im_start|>{{ message['role'] }}"
+    other = header + "{{ ' .' if message['role'] == 'assistant' }}"
     assert header in processor.chat_template
-    monkeypatch.setattr(processor, "chat_template", processor.chat_template.replace(header, header + " ."))
-    shifted = processor.apply_chat_template(conversations[0], add_generation_prompt=True)
-    assert shifted.startswith("<|im_start|>user .") and shifted.endswith("<|im_start|>assistant\n")
-    changed = answer_nll(model, processor, conversations[:3], ["red"] * 3, 3)
-    assert len(changed) == len(expected)
+    monkeypatch.setattr(processor, "chat_template", processor.chat_template.replace(header, other))
+    turn = {"role": "assistant", "content": "red"}
+    assert "assistant ." in processor.apply_chat_template([*conversations[0], turn])
+    assert answer_nll(model, processor, conversations[:3], ["red"] * 3, 3) == expected
 
 
 def test_mistakes_are_named(internvl, conversations):
