@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from qig.equalization.equalizer import Equalizer, Scale, mean_activation
+from qig.errors import QigError
 from qig.quantization.linear import substituted
 from qig.sensitivity.estimator import SiteView
 
@@ -27,11 +30,11 @@ class GridSearch(Equalizer):
         exact = outputs(view)
         error = ERRORS[self.config.loss]
         exponents = [round(i * self.config.step, 10) for i in range(self.config.points)]
+        quantized = view.setting.selected(view.block)
+        linears = {name: quantized[name] for name in view.site.consumers if name in quantized}
         candidates, losses = [power_scale(statistic, r) for r in exponents], []
         for candidate in candidates:
-            replacements = {
-                name: view.setting.equalized(view.block.get_submodule(name), candidate) for name in view.site.consumers
-            }
+            replacements = {name: view.setting.equalized(linear, candidate) for name, linear in linears.items()}
             with substituted(view.block, replacements):
                 found = outputs(view)
             losses.append(
@@ -40,7 +43,9 @@ class GridSearch(Equalizer):
                     for y, y_hat, weight in zip(exact, found, weights, strict=True)
                 )
             )
-        best = min(range(len(losses)), key=losses.__getitem__)
+        best = min(range(len(losses)), key=lambda i: losses[i] if math.isfinite(losses[i]) else math.inf)
+        if not math.isfinite(losses[best]):
+            raise QigError(f"no finite error at block {view.index}, {view.site.name}; check model.dtype")
         return Scale(candidates[best], exponents, losses, exponents[best])
 
 

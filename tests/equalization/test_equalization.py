@@ -1,0 +1,201 @@
+"""Grid search and SmoothQuant against their formulas, written out on a toy block in float64."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from oracles import toy
+from oracles.grid import fake_activation, fake_weight
+from qig.blockwise.capture import Call
+from qig.config.schema import GridEqualization, SmoothQuantEqualization
+from qig.equalization.equalizer import largest_activation, mean_activation
+from qig.equalization.grid_search import GridSearch, power_scale
+from qig.equalization.smoothquant import SmoothQuant
+from qig.errors import QigError
+from qig.models.architectures import LLAMA_SITES
+from qig.quantization.grid import WeightGrid
+from qig.quantization.setting import Setting
+from qig.sensitivity.estimator import SiteView
+
+ALL = re.compile(r"(self_attn\.(q|k|v|o)|mlp\.(gate|up|down))_proj")
+SETTINGS = {
+    "w3a16": Setting(WeightGrid(3, False, 4), None, ALL),
+    "w4a8": Setting(WeightGrid(4, True, None), 8, ALL),
+}
+SITES = {site.name: site for site in LLAMA_SITES}
+LENGTHS = ((5, 3), (4, 4))
+
+
+def make_view(site: str, setting: str, seed: int = 0) -> SiteView:
+    width = 12 if site == "mlp_out" else 8
+    generator = torch.Generator().manual_seed(seed)
+    channels = torch.exp(torch.randn(width, generator=generator, dtype=torch.float64))  # some channels are large
+    kinds = [torch.tensor([[3] * n + [0] * (max(rows) - n) for n in rows], dtype=torch.uint8) for rows in LENGTHS]
+    xs = [torch.randn(*k.shape, width, generator=generator, dtype=torch.float64) * channels for k in kinds]
+    return SiteView(0, toy.Block(seed=seed), SITES[site], SETTINGS[setting], [Call(x, {}) for x in xs], None, kinds)
+
+
+def make_weights(view: SiteView) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(9)
+    return [torch.rand(kinds.shape, generator=generator) ** 4 * (kinds != 0) for kinds in view.kinds]
+
+
+def brute_force(view: SiteView, weights, exponents, scope: str, loss: str) -> list[float]:
+    """The weighted error of every exponent, token by token."""
+    site, grid = view.site.name, view.setting.weights
+    exact = toy.weights_of(view.block)
+    inside = torch.cat([call.x[kinds != 0] for call, kinds in zip(view.calls, view.kinds, strict=True)])
+    statistic = inside.abs().mean(0).numpy()
+    losses = []
+    for r in exponents:
+        s = np.maximum(statistic**r, 1e-4)
+        s = s / np.sqrt(s.max() * s.min())
+        quantized = dict(exact)
+        for name in toy.CONSUMERS[site]:
+            fake = fake_weight(exact[name].numpy() * s, grid.bits, grid.symmetric, grid.group_size)
+            quantized[name] = torch.from_numpy(fake)
+        total = 0.0
+        for call, weight in zip(view.calls, weights, strict=True):
+            for row, x in enumerate(call.x):
+                divided = x / torch.from_numpy(s)
+                if view.setting.activation_bits is not None:
+                    divided = torch.from_numpy(fake_activation(divided.numpy(), view.setting.activation_bits))
+                if scope == "module":
+                    f, _ = toy.FUNCTIONS[site]
+                    error = f(x, exact) - f(x, quantized, divided)
+                else:
+                    names = toy.CONSUMERS[site]
+                    error = torch.cat(
+                        [toy.apply(x, exact, n) - toy.apply(divided, quantized, n) for n in names], dim=-1
+                    )
+                per_token = (error**2 if loss == "mse" else error.abs()).mean(-1)
+                total += float((per_token * weight[row]).sum())
+        losses.append(total)
+    return losses
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae"])
+@pytest.mark.parametrize("scope", ["module", "linear"])
+@pytest.mark.parametrize("setting", ["w3a16", "w4a8"])
+@pytest.mark.parametrize("site", SITES)
+def test_grid_search_is_brute_force(site, setting, scope, loss):
+    view = make_view(site, setting)
+    weights = make_weights(view)
+    found = GridSearch(GridEqualization("grid", [site], 6, 0.15, scope, loss)).scale(view, weights)
+    assert found.exponents == pytest.approx([0, 0.15, 0.3, 0.45, 0.6, 0.75])
+    expected = brute_force(view, weights, found.exponents, scope, loss)
+    assert found.losses == pytest.approx(expected, rel=1e-4)
+    best = found.exponents[int(np.argmin(expected))]
+    assert found.exponent == best
+    torch.testing.assert_close(found.value, power_scale(mean_activation(view), best))
+
+
+def test_the_whole_published_grid():
+    found = GridSearch(GridEqualization("grid", [], 20, 0.05, "module", "mse")).scale(
+        make_view("mlp_in", "w3a16"), make_weights(make_view("mlp_in", "w3a16"))
+    )
+    assert found.exponents == [i * 5 / 100 for i in range(20)]
+
+
+def test_token_weights_decide_the_exponent():
+    """All the weight on one token gives that token's best exponent, which differs between tokens."""
+    config = GridEqualization("grid", [], 8, 0.125, "module", "mse")
+    chosen = set()
+    for batch, row, token in ((0, 0, 0), (0, 0, 3), (0, 1, 2), (1, 0, 1), (1, 1, 3)):
+        view = make_view("mlp_in", "w3a16")
+        weights = [torch.zeros(kinds.shape) for kinds in view.kinds]
+        weights[batch][row, token] = 1
+        found = GridSearch(config).scale(view, weights)
+        assert found.losses == pytest.approx(brute_force(view, weights, found.exponents, "module", "mse"), rel=1e-4)
+        chosen.add(found.exponent)
+    assert len(chosen) > 1
+
+
+def test_linears_outside_the_pattern_stay_in_16_bits_during_the_search():
+    """What will not be quantized must not count as error: only ``up`` is selected here, then nothing at all."""
+    view = make_view("mlp_in", "w3a16")
+    weights = make_weights(view)
+    config = GridEqualization("grid", [], 4, 0.25, "module", "mse")
+    only_up = replace(view, setting=replace(view.setting, linears=re.compile(r"mlp\.up_proj")))
+    found = GridSearch(config).scale(only_up, weights).losses
+    exact = toy.weights_of(view.block)
+    statistic = mean_activation(view).double()
+    for r, loss in zip((0, 0.25, 0.5, 0.75), found, strict=True):
+        s = power_scale(statistic, r).double()
+        quantized = dict(exact, up=torch.from_numpy(fake_weight((exact["up"] * s).numpy(), 3, False, 4)) / s)
+        expected = sum(
+            float((((toy.mlp(x, exact) - toy.mlp(x, quantized)) ** 2).mean(-1) * weight).sum())
+            for x, weight in zip([call.x for call in view.calls], weights, strict=True)
+        )
+        assert loss == pytest.approx(expected, rel=1e-4)
+    none = replace(view, setting=replace(view.setting, linears=re.compile("nothing")))
+    result = GridSearch(config).scale(none, weights)
+    assert result.losses == [0, 0, 0, 0] and torch.equal(result.value, torch.ones(8))
+
+
+def test_candidates_whose_error_is_no_number_are_not_chosen():
+    """float16 overflows at some scales: infinity minus infinity must lose against every finite error."""
+    view = make_view("mlp_out", "w3a16")
+    search = GridSearch(GridEqualization("grid", [], 4, 0.25, "module", "mse"))
+    weights = make_weights(view)
+    plain = search.scale(view, weights)
+    poisoned = view.setting.equalized
+    first = power_scale(mean_activation(view), 0.0)
+
+    class Setting_(type(view.setting)):
+        def equalized(self, linear, scale):
+            layer = poisoned(linear, scale)
+            if torch.equal(scale, first):
+                layer.weight[0, 0] = torch.nan
+            return layer
+
+    setting = Setting_(view.setting.weights, view.setting.activation_bits, view.setting.linears)
+    found = search.scale(replace(view, setting=setting), weights)
+    assert found.exponent == plain.exponents[1 + int(np.argmin(plain.losses[1:]))]
+    for call in view.calls:
+        call.x[0, 0] = torch.inf
+    with pytest.raises(QigError, match="no finite error at block 0, mlp_out"):
+        search.scale(view, weights)
+
+
+def test_block_is_left_as_it_was():
+    view = make_view("attn_in", "w4a8")
+    modules, weights = dict(view.block.named_modules()), {k: v.clone() for k, v in view.block.state_dict().items()}
+    GridSearch(GridEqualization("grid", [], 3, 0.3, "module", "mse")).scale(view, make_weights(view))
+    assert dict(view.block.named_modules()) == modules
+    assert all(torch.equal(value, weights[name]) for name, value in view.block.state_dict().items())
+
+
+def test_statistics_ignore_padding():
+    view = make_view("mlp_in", "w3a16")
+    real = torch.cat([call.x[kinds != 0] for call, kinds in zip(view.calls, view.kinds, strict=True)])
+    view.calls[0].x[1, 3:] = 1e6
+    torch.testing.assert_close(mean_activation(view), real.abs().mean(0).float())
+    torch.testing.assert_close(largest_activation(view), real.abs().amax(0).float())
+
+
+def test_power_scale():
+    statistic = torch.tensor([1e-9, 0.01, 1.0, 100.0])
+    s = power_scale(statistic, 0.5)
+    expected = np.maximum(np.array([1e-9, 0.01, 1, 100]) ** 0.5, 1e-4)
+    np.testing.assert_allclose(s, expected / np.sqrt(expected.max() * expected.min()), rtol=1e-5)
+    assert float(s.max() * s.min()) == pytest.approx(1, rel=1e-5)
+    assert torch.equal(power_scale(statistic, 0.0), torch.ones(4))
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize("site", ["attn_in", "mlp_in"])
+def test_smoothquant(site, alpha):
+    view = make_view(site, "w4a8")
+    found = SmoothQuant(SmoothQuantEqualization("smoothquant", [site], alpha)).scale(view, None)
+    x = torch.cat([call.x[kinds != 0] for call, kinds in zip(view.calls, view.kinds, strict=True)]).abs().numpy()
+    weights = toy.weights_of(view.block)
+    w = np.concatenate([weights[name].abs().numpy() for name in toy.CONSUMERS[site]])
+    expected = [x[:, j].max() ** alpha / w[:, j].max() ** (1 - alpha) for j in range(8)]
+    np.testing.assert_allclose(found.value, expected, rtol=1e-5)
+    assert found.losses is None

@@ -1,0 +1,122 @@
+"""MBQ's gradients and ratios against one autograd pass a sample, without hooks and without padding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from qig.config.schema import ModalityGradientSensitivity
+from qig.data.tokens import TokenKind
+from qig.sensitivity.estimator import SiteView
+from qig.sensitivity.gradients import output_gradients, sft_loss
+from qig.sensitivity.modality_gradient import ModalityGradient
+
+NAMES = ["self_attn.o_proj", "mlp.down_proj"]
+CPU = torch.device("cpu")
+
+
+class Plus(nn.Module):
+    """``linear(x) + delta``: the loss gradient at ``delta = 0`` is that at the linear's output."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear, self.delta = linear, None
+
+    def forward(self, x):
+        y = self.linear(x)
+        self.delta = torch.zeros_like(y, requires_grad=True)
+        return y + self.delta
+
+
+def oracle_gradients(loaded, batch) -> list[dict[str, torch.Tensor]]:
+    """``|dL/dy|`` averaged over channels for a micro-batch of one sample, with transformers' own loss."""
+    assert len(batch.ids) == 1
+    probes = []
+    for block in loaded.blocks:
+        block.self_attn.o_proj, block.mlp.down_proj = Plus(block.self_attn.o_proj), Plus(block.mlp.down_proj)
+        probes.append({NAMES[0]: block.self_attn.o_proj, NAMES[1]: block.mlp.down_proj})
+    with torch.enable_grad():
+        loaded.model(**batch.inputs, labels=batch.labels, use_cache=False).loss.backward()
+    found = [{name: probe.delta.grad.abs().mean(-1)[0] for name, probe in block.items()} for block in probes]
+    for block, probe in zip(loaded.blocks, probes, strict=True):
+        block.self_attn.o_proj, block.mlp.down_proj = probe[NAMES[0]].linear, probe[NAMES[1]].linear
+    return found
+
+
+def test_loss_is_the_sum_of_the_samples_means():
+    logits, labels = torch.randn(2, 5, 7), torch.full((2, 5), -100)
+    labels[0, 2:4] = torch.tensor([3, 1])
+    labels[1, 1:5] = torch.tensor([0, 6, 2, 2])
+    log_p = logits.log_softmax(-1)
+    first = -(log_p[0, 1, 3] + log_p[0, 2, 1]) / 2
+    second = -(log_p[1, 0, 0] + log_p[1, 1, 6] + log_p[1, 2, 2] + log_p[1, 3, 2]) / 4
+    torch.testing.assert_close(sft_loss(logits, labels), first + second)
+
+
+@pytest.fixture
+def case(fresh_model, digit_samples, batches_of, any_tiny):
+    """Model, padded micro-batches of three samples, and each sample's own gradients without padding."""
+    loaded = fresh_model(any_tiny, blocks=3)
+    samples = digit_samples[:3]
+    alone = {batch.ids[0]: batch for batch in batches_of(loaded, samples, tokens_per_batch=1)}
+    together = batches_of(loaded, samples, tokens_per_batch=10_000)
+    assert len(alone) == 3 and len(together) == 1 and not together[0].real.all()
+    return loaded, together, alone
+
+
+def test_gradients_of_padded_batches_are_those_of_single_samples(case):
+    loaded, (batch,), alone = case
+    found = output_gradients(loaded, batch, NAMES, CPU)
+    for row, name in enumerate(batch.ids):
+        for block, expected in enumerate(oracle_gradients(loaded, alone[name])):
+            for linear in NAMES:
+                own = found[block][linear][row]
+                size = len(expected[linear])
+                scale = float(expected[linear].max())
+                assert float((own[:size] - expected[linear]).abs().max()) < 1e-4 * scale
+                assert (own[size:] == 0).all()
+
+
+def test_no_hook_and_no_gradient_is_left(case):
+    loaded, (batch,), _ = case
+    output_gradients(loaded, batch, NAMES, CPU)
+    for module in loaded.blocks.modules():  # transformers keeps hooks of its own in the vision towers
+        assert not module._forward_hooks and not module._forward_pre_hooks
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in loaded.model.parameters())
+
+
+@pytest.mark.parametrize("balance", ["per_token", "per_modality"])
+def test_ratio_floor_and_balance(case, balance):
+    loaded, together, alone = case
+    estimator = ModalityGradient(ModalityGradientSensitivity("modality_gradient", "modality", "corpus", balance))
+    estimator.prepare(loaded, together, CPU)
+
+    gathered = {(name, kind): [[] for _ in loaded.blocks] for name in NAMES for kind in ("vision", "answer")}
+    for batch in alone.values():
+        kinds = batch.kinds[0]
+        for block, gradients in enumerate(oracle_gradients(loaded, batch)):
+            for name in NAMES:
+                gathered[name, "vision"][block] += gradients[name][kinds == TokenKind.VISION].tolist()
+                gathered[name, "answer"][block] += gradients[name][kinds == TokenKind.ANSWER].tolist()
+    tokens = {kind: len(gathered[NAMES[0], kind][0]) for kind in ("vision", "answer")}
+    for name in NAMES:
+        ratios = [
+            np.mean(vision) / np.mean(answer)
+            for vision, answer in zip(gathered[name, "vision"], gathered[name, "answer"], strict=True)
+        ]
+        assert ratios[-1] == 0  # behind the last block's outputs no answer looks at a vision token
+        floored = [max(ratio, np.median(ratios)) for ratio in ratios]
+        assert estimator.ratios[name].tolist() == pytest.approx(floored, rel=1e-4)
+        for site in loaded.architecture.sites:
+            if site.block_output != name:
+                continue
+            for block in range(len(loaded.blocks)):
+                view = SiteView(block, loaded.blocks[block], site, None, [], None, [batch.kinds for batch in together])
+                vision, answer = floored[block], 1.0
+                if balance == "per_modality":
+                    vision, answer = vision / tokens["vision"], answer / tokens["answer"]
+                for value, kinds in zip(estimator.scores(view).values, view.kinds, strict=True):
+                    expected = vision * (kinds == TokenKind.VISION) + answer * (kinds == TokenKind.ANSWER)
+                    torch.testing.assert_close(value, expected.float(), rtol=1e-4, atol=0)
