@@ -8,6 +8,7 @@ import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -42,6 +43,7 @@ def job(composed: DictConfig) -> str:
 def _tracked(prepared: Prepared) -> Outcome:
     """Run with the configured tracker: one tracked run a job, grouped by sweep, marked failed if it fails."""
     from qig.report.comparison import Compared, comparison
+    from qig.report.figures import token_sensitivity
     from qig.report.records import load_run
     from qig.tracking import tracker
 
@@ -57,6 +59,10 @@ def _tracked(prepared: Prepared) -> Outcome:
         ]
         tracking.log_run(run)
         tracking.log_comparison(comparison([Compared(run, *baselines)]))
+        if run.has_sensitivities and config.tracking.kind != "none":
+            with TemporaryDirectory() as folder:
+                image = next(p for p in token_sensitivity(run, Path(folder) / "figure") if p.suffix == ".png")
+                tracking.log_figure("token_sensitivity", image)
     return outcome
 
 
