@@ -65,6 +65,15 @@ class Streams:
                 found[name].append(call)
         return found, outputs
 
+    def flat(self, values: list[Tensor]) -> Tensor:
+        """Values ``[batch, tokens]`` of all real tokens, in the order of the calibration set: ``[tokens]`` float32."""
+        rows = {
+            position: values[i][row][batch.real[row].to(values[i].device)].float().cpu()
+            for i, batch in enumerate(self.batches)
+            for row, position in enumerate(batch.order)
+        }
+        return torch.cat([rows[position] for position in sorted(rows)])
+
     @staticmethod
     def _refuse_non_finite(y: Tensor, batch: CalibrationBatch, index: int, stream: str) -> None:
         finite = torch.isfinite(y).all(dim=-1).cpu() | ~batch.real

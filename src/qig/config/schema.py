@@ -120,6 +120,31 @@ class Rounding:
 
 
 @dataclass
+class NearestRounding(Rounding):
+    pass
+
+
+@dataclass
+class ClippedRounding(Rounding):
+    """Ranges shrunk by up to ``max_shrink`` in ``points`` steps; not in linears whose name contains one of ``skip``."""
+
+    points: int = MISSING
+    max_shrink: float = MISSING
+    skip: list[str] = MISSING
+
+
+@dataclass
+class GptqRounding(Rounding):
+    """``stream``: whose inputs the Hessian is made of. GPTAQ always reads both."""
+
+    stream: Literal["exact", "quantized"] = MISSING
+    damping: float = MISSING
+    block: int = MISSING
+    order_by_activation: bool = MISSING
+    static_groups: bool = MISSING
+
+
+@dataclass
 class Calibration:
     kind: str = MISSING
     samples: int = MISSING
@@ -180,7 +205,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "qig": QigSensitivity,
     },
     "equalization": {"none": NoEqualization, "smoothquant": SmoothQuantEqualization, "grid": GridEqualization},
-    "rounding": {"rounding": Rounding},
+    "rounding": {"nearest": NearestRounding, "clipped": ClippedRounding, "gptq": GptqRounding},
     "calibration": {"digitgrid": DigitGridCalibration},
     "evaluation": {"evaluation": Evaluation},
     "tracking": {"tracking": Tracking},

@@ -62,7 +62,7 @@ def neutral(config: Config, method: str, rounding: Rounding) -> Config:
 
 def needs_calibration(config: Config) -> bool:
     """Whether the method looks at data at all; 16 bit and RTN do not."""
-    return config.equalization.kind != "none"
+    return config.equalization.kind != "none" or config.rounding.kind not in ("none", "nearest")
 
 
 def check(config: Config) -> None:

@@ -33,13 +33,20 @@ class Site:
         """Whether f is a single linear layer (then integrated gradients have a closed form)."""
         return self.consumers == (self.inspected,)
 
+    @property
+    def mixes_tokens(self) -> bool:
+        """Whether f lets tokens see each other (attention); linears and the MLP treat every token by itself."""
+        return self.inspected == ATTENTION
+
+
+ATTENTION = "self_attn"
 
 LLAMA_SITES = (
     Site(
         "attn_in",
         "input_layernorm",
         ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-        "self_attn",
+        ATTENTION,
         "self_attn.o_proj",
     ),
     Site("attn_out", "self_attn.v_proj", ("self_attn.o_proj",), "self_attn.o_proj", "self_attn.o_proj"),
@@ -53,10 +60,12 @@ class Architecture:
     """Attributes:
     text_model: the submodule of the conditional-generation class that holds ``layers``.
     image_tokens: names of the config attributes that give the ids of image (and video) placeholder tokens.
+    attention: the attention module inside a block.
     """
 
     text_model: str
     image_tokens: tuple[str, ...]
+    attention: str = ATTENTION
     sites: tuple[Site, ...] = LLAMA_SITES
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from torch import nn
-
 from qig.config.schema import Rounding
 from qig.errors import ConfigError, choices
-from qig.quantization.grid import QuantizedWeight
-from qig.quantization.setting import Setting
-from qig.rounding.nearest import nearest
+from qig.rounding.clipped import ClippedNearest
+from qig.rounding.nearest import Nearest
+from qig.rounding.rounder import Rounder
+from qig.rounding.second_order import Gptaq, Gptq
 
-Rounder = Callable[[nn.Linear, Setting], QuantizedWeight]
-ROUNDERS: dict[str, Rounder] = {"nearest": nearest}
+ROUNDERS: dict[str, type[Rounder]] = {
+    "nearest": Nearest,
+    "clipped": ClippedNearest,
+    "gptq": Gptq,
+    "gptaq": Gptaq,
+}
 
 
 def rounder(config: Rounding) -> Rounder:
     """The method that the configuration names."""
     if config.kind not in ROUNDERS:
         raise ConfigError(choices(config.kind, ROUNDERS, "rounding"))
-    return ROUNDERS[config.kind]
+    return ROUNDERS[config.kind](config)

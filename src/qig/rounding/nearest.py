@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import nn
 
 from qig.quantization.grid import QuantizedWeight, quantize_weight
 from qig.quantization.setting import Setting
+from qig.rounding.rounder import LinearInputs, Rounder
 
 
-def nearest(linear: nn.Linear, setting: Setting) -> QuantizedWeight:
+class Nearest(Rounder):
     """The nearest point of the setting's grid for every weight."""
-    return quantize_weight(linear.weight, setting.weights)
+
+    def round(
+        self, linears: Mapping[str, nn.Linear], setting: Setting, inputs: LinearInputs | None
+    ) -> dict[str, QuantizedWeight]:
+        return {name: quantize_weight(linear.weight, setting.weights) for name, linear in linears.items()}

@@ -1,0 +1,147 @@
+"""What happens to one decoder block: scales are found and folded site by site, then its linears are rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from qig.blockwise.artefact import install
+from qig.blockwise.capture import Call
+from qig.blockwise.methods import Methods
+from qig.blockwise.streams import Streams
+from qig.blockwise.timing import Stopwatch
+from qig.equalization.equalizer import Scale
+from qig.errors import ConfigError
+from qig.models.architectures import Site
+from qig.models.folding import fold, foldable
+from qig.quantization.grid import quantize_weight
+from qig.quantization.linear import substituted
+from qig.rounding.rounder import LinearInputs
+from qig.sensitivity.estimator import SiteView
+from qig.sensitivity.weights import TokenWeights, token_weights
+
+
+class BlockWork:
+    """One block on its way to the quantized model; afterwards ``block`` is quantized in place.
+
+    Attributes:
+        findings: token weights ``block.I.SITE`` (flat over real tokens) and scales ``scale.I.SITE``.
+        records: what was found at each site, for the run record.
+    """
+
+    def __init__(
+        self, index: int, block: nn.Module, sites: tuple[Site, ...], methods: Methods, streams: Streams
+    ) -> None:
+        self.index = index
+        self.block = block
+        self.methods = methods
+        self.streams = streams
+        self.watch = Stopwatch()
+        self.findings: dict[str, Tensor] = {}
+        self.records: list[dict[str, Any]] = []
+        self._selected = methods.setting.selected(block)
+        self._sites = [site for site in sites if any(name in self._selected for name in site.consumers)]
+        self._weights: dict[str, TokenWeights] = {}
+        self._scales: dict[str, Scale] = {}
+        self._calls: dict[str, list[Call]] = {}
+
+    def run(self) -> None:
+        """Quantize the block and move both streams behind it."""
+        equalized = [site for site in self._sites if site.name in self.methods.sites and foldable(self.block, site)]
+        looked_at = self._sites if self.methods.rounder.needs_inputs else equalized
+        with self.watch("capture"):
+            self._calls, outputs = self.streams.site_calls(self.index, self.block, looked_at, "exact")
+        for site in looked_at:
+            self._attribute(site, site in equalized)
+            if site in equalized and self.methods.equalizer is not None:
+                self._equalize(site)
+            self.records.append(self._record(site))
+        with self.watch("rounding"):
+            self._round()
+        with self.watch("propagation"):
+            self.streams.exact = outputs
+            self.streams.advance(self.index, None, self.block)
+
+    def _view(self, site: Site) -> SiteView:
+        quantized = None
+        if self.methods.estimator.needs_quantized_stream and self.streams.quantized is not None:
+            with self._rounded_to_nearest():
+                quantized = self.streams.site_calls(self.index, self.block, [site], "quantized")[0][site.name]
+        calls, kinds = self._calls[site.name], self.streams.kinds
+        return SiteView(self.index, self.block, site, self.methods.setting, calls, quantized, kinds)
+
+    def _attribute(self, site: Site, equalized: bool) -> None:
+        needed = self.methods.rounder.needs_inputs or (equalized and self.methods.equalizer.needs_weights)
+        if not needed:
+            return
+        with self.watch("attribution"):
+            weights = token_weights(self.methods.estimator, self._view(site), self.methods.sensitivity)
+        self._weights[site.name] = weights
+        self.findings[f"block.{self.index}.{site.name}"] = self.streams.flat(weights.values)
+
+    def _equalize(self, site: Site) -> None:
+        weights = self._weights.get(site.name)
+        view = SiteView(
+            self.index, self.block, site, self.methods.setting, self._calls[site.name], None, self.streams.kinds
+        )
+        with self.watch("search"):
+            scale = self.methods.equalizer.scale(view, weights.values if weights else None)
+            fold(self.block, site, scale.value)
+        self._scales[site.name] = scale
+        self.findings[f"scale.{self.index}.{site.name}"] = scale.value.cpu()
+
+    def _round(self) -> None:
+        """Site by site, so that a method that reads the quantized stream sees what the earlier sites now produce."""
+        rounder = self.methods.rounder
+        outside = set(self._selected)
+        for site in self._sites:
+            linears = {name: self._selected[name] for name in site.consumers if name in self._selected}
+            inputs = self._inputs(site) if rounder.needs_inputs else None
+            self._install(rounder.round(linears, self.methods.setting, inputs))
+            outside -= set(linears)
+        if outside and rounder.needs_inputs:
+            raise ConfigError(f"quant.linears selects {', '.join(sorted(outside))}, whose inputs no site describes")
+        if outside:
+            self._install(rounder.round({name: self._selected[name] for name in outside}, self.methods.setting, None))
+
+    def _inputs(self, site: Site) -> LinearInputs:
+        scale = self._scales.get(site.name)
+        exact = [call.x if scale is None else call.x / scale.value.to(call.x.dtype) for call in self._calls[site.name]]
+        quantized = None
+        if self.methods.rounder.needs_quantized_stream:
+            found = self.streams.site_calls(self.index, self.block, [site], "quantized")[0][site.name]
+            quantized = [call.x for call in found]
+        return LinearInputs(exact, quantized, self._weights[site.name].values)
+
+    def _install(self, rounded: dict) -> None:
+        for name, quantized in rounded.items():
+            linear = self._selected[name]
+            install(self.block, name, self.methods.setting, quantized, linear.bias, linear.weight.dtype)
+
+    @contextmanager
+    def _rounded_to_nearest(self) -> Iterator[None]:
+        """All linears of the block on the grid with the scales folded so far: what produces x_q inside the block."""
+        setting = self.methods.setting
+        linears = {
+            name: setting.rounded(quantize_weight(linear.weight, setting.weights), linear.bias, linear.weight.dtype)
+            for name, linear in self._selected.items()
+        }
+        with substituted(self.block, linears):
+            yield
+
+    def _record(self, site: Site) -> dict[str, Any]:
+        weights, scale = self._weights.get(site.name), self._scales.get(site.name)
+        return {
+            "block": self.index,
+            "site": site.name,
+            "estimator": self.methods.sensitivity.kind if weights else None,
+            "fallback": weights.scores.fallback if weights else None,
+            "completeness": weights.scores.completeness if weights else None,
+            "nodes": weights.scores.nodes if weights else None,
+            "exponents": scale.exponents if scale else None,
+            "losses": scale.losses if scale else None,
+            "exponent": scale.exponent if scale else None,
+        }

@@ -1,0 +1,46 @@
+"""The three choices of a method, built from the configuration, and what they need of the pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qig.config.schema import Config, Sensitivity
+from qig.equalization import equalizer
+from qig.equalization.equalizer import Equalizer
+from qig.quantization.setting import Setting
+from qig.rounding import rounder
+from qig.rounding.rounder import Rounder
+from qig.sensitivity import estimator
+from qig.sensitivity.estimator import Estimator
+
+
+@dataclass(frozen=True)
+class Methods:
+    """Sensitivity x equalization x rounding, and the bit setting they work for."""
+
+    setting: Setting
+    sensitivity: Sensitivity
+    sites: tuple[str, ...]
+    estimator: Estimator
+    equalizer: Equalizer | None
+    rounder: Rounder
+
+    @classmethod
+    def of(cls, config: Config) -> Methods:
+        return cls(
+            Setting.of(config.quant),
+            config.sensitivity,
+            tuple(config.equalization.sites),
+            estimator(config.sensitivity),
+            equalizer(config.equalization),
+            rounder(config.rounding),
+        )
+
+    @property
+    def weighted(self) -> bool:
+        """Whether token weights enter anywhere; if not, none are computed."""
+        return self.rounder.needs_inputs or (self.equalizer is not None and self.equalizer.needs_weights)
+
+    @property
+    def needs_quantized_stream(self) -> bool:
+        return self.rounder.needs_quantized_stream or (self.weighted and self.estimator.needs_quantized_stream)

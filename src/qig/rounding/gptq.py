@@ -1,0 +1,99 @@
+"""GPTQ (arXiv 2210.17323) and GPTAQ (arXiv 2504.02692): columns are rounded one by one, the rest makes up for it.
+
+Pure functions of a weight and second moments of its inputs; where those come from, and the token weights in them,
+is the caller's affair.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qig.quantization.grid import QuantizedWeight, WeightGrid, weight_parameters
+
+
+def gptq(
+    weight: Tensor,
+    hessian: Tensor,
+    grid: WeightGrid,
+    *,
+    damping: float,
+    block: int,
+    order_by_activation: bool,
+    static_groups: bool,
+    asymmetry: Tensor | None = None,
+) -> QuantizedWeight:
+    """Integers of ``weight [out, in]`` that keep ``W X`` close, column after column.
+
+    Args:
+        hessian: ``[in, in]``, ``sum_t lambda_t x_t x_t^T`` up to a factor.
+        damping: share of the mean diagonal that is added to the diagonal.
+        block: columns whose updates to the later columns are applied together; no effect on the result but speed.
+        order_by_activation: columns in order of falling diagonal instead of their own order.
+        static_groups: scales and zero points from the original weights instead of the weights at their turn.
+        asymmetry: ``[in, in]``, ``sum_t lambda_t (x~_t - x_t) x_t^T`` with x~ of the exact and x of the quantized
+            stream (GPTAQ); ``None`` for GPTQ.
+
+    Raises:
+        ValueError: groups that are not static in an order of their own cannot be packed.
+    """
+    if order_by_activation and not static_groups and grid.group_size is not None:
+        raise ValueError("ordering columns by activation needs static groups, or one scale a row (group_size null)")
+    rows, columns = weight.shape
+    size = grid.group_size or columns
+    remaining = weight.float().clone()
+    diagonal = hessian.diagonal()
+    order = torch.argsort(diagonal, descending=True, stable=True) if order_by_activation else torch.arange(columns)
+    order, columns_in_order = order.to(weight.device), order.tolist()
+    if size % block and block % size:
+        block = size  # a group renews its scale at its first column, and no update may be pending then
+    scale, zero = weight_parameters(weight, grid)  # one per group; renewed at the group's turn unless static
+    factor = inverse_factor(hessian[order][:, order].double(), damping)
+    spread = _spread(asymmetry[order][:, order].double(), factor).float() if asymmetry is not None else None
+    factor = factor.float()
+    integers = torch.empty(rows, columns, device=weight.device)
+    for start in range(0, columns, block):
+        stop = min(start + block, columns)
+        errors = torch.zeros(rows, stop - start, device=weight.device)
+        current = torch.zeros_like(errors)
+        for position in range(start, stop):
+            column = columns_in_order[position]
+            group = column // size
+            if not static_groups and column % size == 0 and not order_by_activation:
+                part = remaining[:, column : column + size]
+                fresh_scale, fresh_zero = weight_parameters(part, WeightGrid(grid.bits, grid.symmetric, None))
+                scale[:, group] = fresh_scale[:, 0]
+                if zero is not None:
+                    zero[:, group] = fresh_zero[:, 0]
+            w = remaining[:, column].clone()
+            offset = 0 if zero is None else zero[:, group]
+            integers[:, column] = (torch.round(w / scale[:, group]) + offset).clamp(grid.low, grid.high)
+            error = (w - (integers[:, column] - offset) * scale[:, group]) / factor[position, position]
+            within = order[position + 1 : stop]
+            remaining[:, within] -= torch.outer(error, factor[position, position + 1 : stop])
+            if spread is not None:
+                remaining[:, within] += torch.outer(w, spread[position, position + 1 : stop])
+            errors[:, position - start], current[:, position - start] = error, w
+        later = order[stop:]
+        remaining[:, later] -= errors @ factor[start:stop, stop:]
+        if spread is not None:
+            remaining[:, later] += current @ spread[start:stop, stop:]
+    dtype = torch.int8 if grid.symmetric else torch.uint8
+    return QuantizedWeight(integers.to(dtype), scale, None if zero is None else zero.to(torch.uint8))
+
+
+def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
+    """Upper Cholesky factor U of the damped inverse, ``H^-1 = U^T U``; for every k the trailing block of U gives the
+    inverse of the trailing block of H. Inputs that never occur get a 1 on the diagonal, so that they are rounded to
+    nearest. ``[in, in]`` float64."""
+    hessian = hessian.clone()
+    diagonal = hessian.diagonal()
+    diagonal[diagonal == 0] = 1
+    diagonal += damping * diagonal.mean()
+    lower = torch.linalg.cholesky(hessian)
+    return torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
+
+
+def _spread(asymmetry: Tensor, factor: Tensor) -> Tensor:
+    """Row q holds ``A[q, F] H_FF^-1`` at the columns F behind q: how column q's asymmetry is passed on (GPTAQ)."""
+    return (asymmetry @ factor.T).triu(1) @ factor

@@ -1,0 +1,54 @@
+"""GPTQ and GPTAQ on the inputs of a site, with token weights in their second moments (METHOD 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from qig.quantization.grid import QuantizedWeight
+from qig.quantization.setting import Setting
+from qig.rounding.gptq import gptq
+from qig.rounding.rounder import LinearInputs, Rounder, uses, weighted_moment
+
+
+class Gptq(Rounder):
+    """``H = sum lambda x x^T`` over the inputs of the configured stream; one H for all linears of a site."""
+
+    needs_inputs = True
+
+    @property
+    def needs_quantized_stream(self) -> bool:
+        return self.config.stream == "quantized"
+
+    def round(
+        self, linears: Mapping[str, nn.Linear], setting: Setting, inputs: LinearInputs | None
+    ) -> dict[str, QuantizedWeight]:
+        x = uses(self.config.stream, inputs)
+        hessian, asymmetry = weighted_moment(x, x, inputs.weights), self.asymmetry(inputs)
+        return {
+            name: gptq(
+                linear.weight,
+                hessian,
+                setting.weights,
+                damping=self.config.damping,
+                block=self.config.block,
+                order_by_activation=self.config.order_by_activation,
+                static_groups=self.config.static_groups,
+                asymmetry=asymmetry,
+            )
+            for name, linear in linears.items()
+        }
+
+    def asymmetry(self, inputs: LinearInputs) -> Tensor | None:
+        return None
+
+
+class Gptaq(Gptq):
+    """GPTQ that aims at the full-precision stream's output: x in H is the quantized stream's, the target ``W x~``."""
+
+    needs_quantized_stream = True
+
+    def asymmetry(self, inputs: LinearInputs) -> Tensor | None:
+        difference = [exact - found for exact, found in zip(inputs.exact, inputs.quantized, strict=True)]
+        return weighted_moment(difference, inputs.quantized, inputs.weights)
