@@ -33,7 +33,7 @@ def compose():
     register()
 
     def make(*overrides: str):
-        with initialize_config_dir(config_dir=str(conf_dir()), version_base=None):
+        with initialize_config_dir(config_dir=str(conf_dir())):
             return OmegaConf.to_object(hydra_compose("config", overrides=list(overrides)))
 
     return make

@@ -16,6 +16,7 @@ from qig.blockwise.timing import PeakMemory, Stopwatch
 from qig.config.schema import Config
 from qig.config.validation import needs_calibration
 from qig.data.calibration import CalibrationBatch, collate, digest, samples_of
+from qig.models.checkpoint import content_hash, resolve
 from qig.models.loading import LoadedModel
 from qig.quantization.setting import Setting
 from qig.quantized import RECORD, model_bytes
@@ -43,6 +44,7 @@ def quantize(loaded: LoadedModel, config: Config, device: torch.device, folder: 
         folder / RECORD,
         {
             "model": asdict(config.model),
+            "checkpoint_sha256": content_hash(resolve(config.model.path)),
             "quant": asdict(config.quant),
             "sites": [site for block in blocks for site in block["sites"]],
             "timings": {**watch.seconds, **stages},

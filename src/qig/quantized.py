@@ -10,9 +10,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from qig.blockwise.artefact import apply_block, block_folder
+from qig.blockwise.artefact import apply_block, block_folder, read_record
 from qig.config.schema import Model, Quant
 from qig.errors import ModelError
+from qig.models.checkpoint import content_hash, resolve
 from qig.models.loading import LoadedModel, load
 from qig.quantization.grid import packed_bytes
 from qig.quantization.linear import QuantizedLinear
@@ -32,7 +33,7 @@ def load_checkpoint(path: str | Path, device: torch.device) -> LoadedModel:
     """A model from a run's record folder, from a quantized stage's folder, or from any Hugging Face checkpoint.
 
     Raises:
-        ModelError: none of them, or incomplete.
+        ModelError: none of them, incomplete, damaged, or made from another checkpoint than its path now holds.
     """
     folder = Path(path)
     if (folder / "record.json").is_file():
@@ -44,7 +45,14 @@ def load_checkpoint(path: str | Path, device: torch.device) -> LoadedModel:
         plain = {"name": str(path), "path": str(path), "dtype": "float32", "outliers": {"sigma": 0.0, "seed": 0}}
         return load(_typed(Model, plain, folder), device)
     record = json.loads((folder / RECORD).read_text())
-    loaded = load(_typed(Model, record["model"], folder), device)
+    model = _typed(Model, record["model"], folder)
+    if content_hash(resolve(model.path)) != record["checkpoint_sha256"]:
+        raise ModelError(f"{folder} was made from another checkpoint than the one now at {model.path}")
+    loaded = load(model, device)
+    for index in range(len(loaded.blocks)):
+        block = block_folder(folder, index)
+        if read_record(block) is None:
+            raise ModelError(f"{block} is absent or damaged; run the same command again to make the model anew")
     apply_quantized(loaded, _typed(Quant, record["quant"], folder), folder)
     return loaded
 
