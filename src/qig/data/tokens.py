@@ -49,13 +49,23 @@ def _runs(ids: list[int], apart: set[int], cut: int) -> list[tuple[int, int]]:
 
 
 def _within(run: list[int], content: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Positions in ``run`` whose characters lie within ``content``; all if the run does not re-tokenize to itself."""
+    """Positions in ``run`` whose characters lie within ``content``; all if the run does not re-tokenize to itself.
+
+    The content is the end of a run (role names come before it), so its last occurrence counts. A tokenizer that
+    normalises (case, spaces) decodes to another text than the content, which is then looked for as it decodes.
+    """
+    content = content.strip()
     text = tokenizer.decode(run, clean_up_tokenization_spaces=False)
+    if content not in text:
+        ids = tokenizer(content, add_special_tokens=False)["input_ids"]
+        content = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    if not content or content not in text:
+        return []
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    where = text.find(content.strip())
-    if where < 0 or encoded["input_ids"] != run:
-        return list(range(len(run))) if where >= 0 else []
-    end = where + len(content.strip())
+    if encoded["input_ids"] != run:
+        return list(range(len(run)))
+    where = text.rfind(content)
+    end = where + len(content)
     return [i for i, (a, b) in enumerate(encoded["offset_mapping"]) if b > where and a < end and b > a]
 
 

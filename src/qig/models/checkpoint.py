@@ -66,11 +66,24 @@ def content_hash(directory: Path) -> str:
     return digest.hexdigest()
 
 
+def model_type(directory: Path) -> str:
+    """The family that ``config.json`` names.
+
+    Raises:
+        ModelError: the file cannot be read or names none.
+    """
+    file = directory / "config.json"
+    try:
+        return json.loads(file.read_text())["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{file} does not say the model_type: {type(error).__name__}: {error}") from error
+
+
 def tensor_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
     """Shape of each tensor, read from the safetensors headers.
 
     Raises:
-        ModelError: no safetensors files, or a header that cannot be read.
+        ModelError: no safetensors files, a header that cannot be read, or a file of another length than it says.
     """
     files = sorted(directory.glob("*.safetensors"))
     if not files:
@@ -83,7 +96,11 @@ def tensor_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
                 if not 0 < length <= os.path.getsize(file) - 8:
                     raise ValueError("the header is longer than the file")
                 header = json.loads(stream.read(length))
-            shapes |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+            header.pop("__metadata__", None)
+            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            if 8 + length + end != os.path.getsize(file):
+                raise ValueError(f"the header speaks of {8 + length + end} bytes, the file has {os.path.getsize(file)}")
+            shapes |= {name: tuple(entry["shape"]) for name, entry in header.items()}
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{file} is not a complete safetensors file: {error}") from error
     return shapes

@@ -50,14 +50,20 @@ def load(config: Model, device: torch.device) -> LoadedModel:
 
 
 def _from_pretrained(directory: Path, dtype: torch.dtype) -> LoadedModel:
+    architecture = architecture_of(checkpoint.model_type(directory))
     checkpoint.tensor_shapes(directory)  # a truncated file is named before transformers sees it
     try:
-        model = AutoModelForImageTextToText.from_pretrained(directory, dtype=dtype, local_files_only=True)
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            directory, dtype=dtype, local_files_only=True, output_loading_info=True
+        )
         processor = AutoProcessor.from_pretrained(directory, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{directory} cannot be loaded by transformers: {error}") from error
+    if report["missing_keys"]:  # transformers would leave them at random values
+        missing = sorted(report["missing_keys"])
+        raise ModelError(f"{directory} lacks {len(missing)} weights of the model: {', '.join(missing[:3])}")
     model.eval().requires_grad_(False)
-    return LoadedModel(model, processor, architecture_of(model.config.model_type))
+    return LoadedModel(model, processor, architecture)
 
 
 def refuse_non_finite(model: nn.Module) -> None:

@@ -1,0 +1,159 @@
+"""Checkpoints that are absent, incomplete, damaged or of an unknown kind: one message that says so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from qig.config.schema import Model, Outliers
+from qig.errors import ConfigError, ModelError
+from qig.models import checkpoint
+from qig.models.architectures import architecture_of
+from qig.models.loading import load
+
+LINEARS = r"(self_attn\.(q|k|v|o)|mlp\.(gate|up|down))_proj"
+
+
+def loaded_from(path):
+    return load(Model("x", str(path), "float32", Outliers(0.0, 0)), torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def original(fresh_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    loaded = fresh_model("tiny_qwen2_vl")
+    loaded.model.save_pretrained(folder)
+    loaded.processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def copy(original, tmp_path):
+    return shutil.copytree(original, tmp_path / "copy")
+
+
+def test_intact_checkpoint(original):
+    loaded = loaded_from(original)
+    assert not loaded.model.training
+    assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
+    assert len(loaded.blocks) == 2 and loaded.image_token_ids
+
+
+@pytest.mark.parametrize("path", ["/no/such/dir", "./nothing", "~/nothing-here-at-all", "nothing", "a/b/c"])
+def test_directory_that_does_not_exist(path):
+    with pytest.raises(ModelError, match="does not exist"):
+        checkpoint.resolve(path)
+
+
+def test_directory_without_config(tmp_path):
+    with pytest.raises(ModelError, match=r"holds no config.json: expected a Hugging Face checkpoint"):
+        checkpoint.resolve(str(tmp_path))
+
+
+def test_hub_id_offline(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match=r"'owner/model' is no local directory, is not in the local.*hf download"):
+        checkpoint.resolve("owner/model")
+
+
+def test_unknown_embedded_model():
+    with pytest.raises(ModelError, match="unknown tiny model 'huge'"):
+        checkpoint.resolve("embedded:huge")
+
+
+def test_directory_without_weights(copy):
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"holds no \*.safetensors"):
+        loaded_from(copy)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, 0.5, 0.999])
+def test_truncated_weights_name_the_file(copy, keep):
+    file = copy / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
+    with pytest.raises(ModelError, match=r"model\.safetensors is not a complete safetensors file"):
+        loaded_from(copy)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_non_finite_weight_is_named(copy, value):
+    tensors = load_file(copy / "model.safetensors")
+    name = next(n for n in tensors if n.endswith("layers.1.mlp.up_proj.weight"))
+    tensors[name] = tensors[name].clone()
+    tensors[name][3, 5] = tensors[name][0, 0] = value
+    save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"layers\.1\.mlp\.up_proj\.weight \(384, 128\) holds 2 non-finite values"):
+        loaded_from(copy)
+
+
+def test_missing_tensor_is_named(copy):
+    """transformers would start it at random and only log."""
+    tensors = load_file(copy / "model.safetensors")
+    name = next(n for n in tensors if n.endswith("layers.1.mlp.up_proj.weight"))
+    save_file({n: t for n, t in tensors.items() if n != name}, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks .*layers\.1\.mlp\.up_proj\.weight"):
+        loaded_from(copy)
+
+
+@pytest.mark.parametrize("missing", ["tokenizer.json", "processor_config.json"])
+def test_missing_processor_file(copy, missing):
+    (copy / missing).unlink()
+    with pytest.raises(ModelError, match=str(copy)):
+        loaded_from(copy)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "llava", "nonsense"])
+def test_unknown_architecture_lists_the_known(copy, model_type):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"model_type": model_type}))
+    with pytest.raises(ModelError, match=f"unknown architecture '{model_type}'.*internvl, llava_onevision, qwen2_vl"):
+        loaded_from(copy)
+
+
+def test_damaged_config(copy):
+    (copy / "config.json").write_text("{")
+    with pytest.raises(ModelError, match=r"config\.json"):
+        loaded_from(copy)
+
+
+def test_architecture_names(any_tiny):
+    assert architecture_of(any_tiny.removeprefix("tiny_")).sites
+    with pytest.raises(ModelError, match=r"did you mean 'qwen2_vl'"):
+        architecture_of("qwen2vl")
+
+
+def test_content_hash_sees_what_matters(copy):
+    before = checkpoint.content_hash(copy)
+    (copy / "README.md").write_text("about")
+    assert checkpoint.content_hash(copy) == before
+    (copy / "generation_config.json").write_text("{}")
+    changed = checkpoint.content_hash(copy)
+    assert changed != before
+    (copy / "extra.safetensors").write_bytes(b"x")
+    assert checkpoint.content_hash(copy) != changed
+
+
+def test_group_size(original):
+    checkpoint.check_group_size(original, LINEARS, 128)
+    checkpoint.check_group_size(original, LINEARS, None)
+    with pytest.raises(ConfigError, match=r"group_size=256.*mlp.gate_proj \(128 input.*sizes that do: 32, 64, 128"):
+        checkpoint.check_group_size(original, LINEARS, 256)
+    with pytest.raises(ConfigError, match=r"group_size=192 does not divide.* self_attn\.q_proj \(128") as told:
+        checkpoint.check_group_size(original, LINEARS, 192)
+    assert "down_proj" not in str(told.value)  # 384 is a multiple of 192
+    with pytest.raises(ConfigError, match=r"linears='nothing' matches no linear"):
+        checkpoint.check_group_size(original, "nothing", 128)
+
+
+def test_group_size_of_the_shipped_checkpoints(any_tiny):
+    folder = checkpoint.resolve(f"embedded:{any_tiny}")
+    checkpoint.check_group_size(folder, LINEARS, 128)
+    with pytest.raises(ConfigError, match="does not divide"):
+        checkpoint.check_group_size(folder, LINEARS, 100)
