@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 # Before anything imports torch, transformers or W&B; subprocesses inherit them.
@@ -32,11 +33,12 @@ def compose():
 
     register()
 
-    def make(*overrides: str):
+    @cache
+    def once(overrides: tuple[str, ...]):
         with initialize_config_dir(config_dir=str(conf_dir())):
-            return OmegaConf.to_object(hydra_compose("config", overrides=list(overrides)))
+            return hydra_compose("config", overrides=list(overrides))
 
-    return make
+    return lambda *overrides: OmegaConf.to_object(once(overrides))  # new objects each time
 
 
 def random_model(name: str, blocks: int = 2, seed: int = 0, key_value_heads: int | None = None):

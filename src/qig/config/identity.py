@@ -20,7 +20,7 @@ from qig.config.validation import needs_calibration
 
 PACKAGE = Path(__file__).resolve().parents[1]
 QUANTIZATION_CODE = ("blockwise", "data", "equalization", "models/*.py", "quantization", "rounding", "sensitivity")
-EVALUATION_CODE = ("evaluation", "data/digitgrid")
+EVALUATION_CODE = ("evaluation", "data/digitgrid", "models/*.py")  # models: what loads the 16-bit one
 COMPUTING = ("torch", "transformers", "numpy")
 BENCHMARKING = (*COMPUTING, "lmms-eval")
 

@@ -1,0 +1,311 @@
+"""Every YAML composes, mistakes are refused with their substance, and identities see exactly what matters."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+
+import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from qig.config import conf_dir, identity, schema
+from qig.config.validation import baseline, needs_calibration, resolve
+from qig.errors import ConfigError
+from qig.models.architectures import LLAMA_SITES
+
+CONF = conf_dir()
+GROUPS = sorted(
+    (folder.name, file.stem)
+    for folder in CONF.iterdir()
+    if folder.is_dir() and folder.name != "experiment"
+    for file in folder.glob("*.yaml")
+)
+METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
+QUANTS = sorted(file.stem for file in (CONF / "quant").glob("*.yaml"))
+MODELS = ("tiny_qwen2_vl", "tiny_llava_onevision", "tiny_internvl")
+
+
+def needed(group: str, choice: str) -> list[str]:
+    """Values that a choice leaves to the user."""
+    return ["model.path=/somewhere"] if (group, choice) == ("model", "hf") else []
+
+
+def test_groups_are_found():
+    assert {"model", "quant", "method", "sensitivity", "equalization", "rounding"} <= {group for group, _ in GROUPS}
+    assert {"rtn", "awq", "mbq", "qig", "smoothquant", "none"} <= set(METHODS)
+
+
+@pytest.mark.parametrize(("group", "choice"), GROUPS, ids=["/".join(pair) for pair in GROUPS])
+def test_every_choice_composes_and_leaves_nothing_missing(compose, group, choice):
+    config = compose(f"{group}={choice}", *needed(group, choice))
+    assert isinstance(config, schema.Config)
+    missing = [name for name, value in flattened(dataclasses.asdict(config)) if value == MISSING]
+    assert missing == []
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_methods_and_quants_resolve(compose, model):
+    chosen = compose(f"model={model}").model
+    for method, quant in itertools.product(METHODS, QUANTS):
+        integers = compose(f"quant={quant}").quant
+        config = dataclasses.replace(compose(f"method={method}"), model=chosen, quant=integers)
+        if config.rounding.kind == "none" and config.quant.weights is not None:
+            with pytest.raises(ConfigError, match="rounding=none"):
+                resolve(config)
+            continue
+        try:
+            resolved = resolve(config)
+        except ConfigError as error:  # a combination may be illegal, but must say why
+            pytest.fail(f"{method} {quant}: {error}")
+        assert "auto" not in [value for name, value in flattened(dataclasses.asdict(resolved)) if name != "device"]
+        again = resolve(resolved)
+        assert again == resolved
+        assert (quant == "fp16") == (resolved.method == "none")
+
+
+def flattened(value, prefix=""):
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            yield from flattened(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", inner
+
+
+def test_schemas_have_no_defaults():
+    """Values live in conf/ alone: a default in a schema would be a second place."""
+    classes = [c for c in vars(schema).values() if dataclasses.is_dataclass(c)]
+    assert len(classes) > 10
+    for cls in classes:
+        for field in dataclasses.fields(cls):
+            where = f"{cls.__name__}.{field.name}"
+            assert field.default == MISSING and field.default_factory is dataclasses.MISSING, where
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("quant.wieghts=null", "wieghts"),
+        ("sensitivity.node=4", "node"),
+        ("nothing=1", "nothing"),
+        ("method=qgi", "qgi"),
+        ("calibration.samples=many", "many"),
+        ("sensitivity.nodes=1.5", "1.5"),
+        ("sensitivity.quadrature=simpson", "simpson"),
+        ("equalization.loss=huber", "huber"),
+        ("model.dtype=float8", "float8"),
+        ("equalization.sites=attn_in", "attn_in"),
+        ("evaluation.nll=perhaps", "perhaps"),
+    ],
+)
+def test_wrong_keys_and_types_are_refused(compose, override, said):
+    with pytest.raises((HydraException, OmegaConfBaseException)) as told:
+        compose(override)
+    message = str(told.value) + str(told.value.__cause__)
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["rounding=none", "quant=w4a8"], r"rounding=none keeps weights in 16 bits, but quant=w4a8 asks for 4-bit"),
+        (["sensitivity=modality_gradient", "sensitivity.granularity=token"], r"granularity.*(modality|token)"),
+        (["equalization.sites=[attn_in,mlp_inn]"], r"unknown equalization site 'mlp_inn'.*did you mean 'mlp_in'"),
+        (["calibration.samples=0"], r"calibration\.samples=0: expected 1 or more"),
+        (["calibration.tokens_per_batch=0"], r"calibration\.tokens_per_batch=0"),
+        (["evaluation.limit=0"], r"evaluation\.limit=0: expected 1 or more"),
+        (["evaluation.batch_size=-1"], r"evaluation\.batch_size=-1"),
+        (["evaluation.tasks=[]"], r"evaluation\.tasks is empty"),
+        (["threads=0"], r"threads=0: expected 1 or more"),
+        (["model.outliers.sigma=-0.5"], r"model\.outliers\.sigma=-0\.5"),
+        (["quant.linears='('"], r"quant\.linears='\(' is not a regular expression"),
+        (["quant.weights.bits=1"], r"quant\.weights\.bits=1: expected 2 to 8"),
+        (["quant.weights.bits=9"], r"quant\.weights\.bits=9: expected 2 to 8"),
+        (["quant.weights.group_size=0"], r"quant\.weights\.group_size=0"),
+        (["quant=w4a8", "quant.activations.bits=1"], r"quant\.activations\.bits=1: expected 2 to 8"),
+        (["quant=w4a8", "quant.weights.group_size=128"], r"integer activations need symmetric weights"),
+        (["quant=w4a8", "quant.weights.symmetric=false"], r"integer activations need symmetric weights"),
+        (["quant=w4a8", "quant.weights=null", "method=none"], r"activations without weights in integers"),
+        (["sensitivity.nodes=0"], r"sensitivity\.nodes=0"),
+        (["sensitivity.tolerance=0"], r"sensitivity\.tolerance=0"),
+        (["sensitivity.clip_factor=-1"], r"sensitivity\.clip_factor=-1"),
+        (["equalization.points=0"], r"equalization\.points=0"),
+        (["equalization.step=0"], r"equalization\.step=0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_rules_across_fields(compose, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        resolve(compose(*overrides))
+
+
+def test_sites_that_can_be_configured_are_those_of_the_table(compose):
+    names = [site.name for site in LLAMA_SITES]
+    assert resolve(compose(f"equalization.sites=[{','.join(names)}]")).equalization.sites == names
+
+
+@pytest.mark.parametrize(
+    ("overrides", "field", "value"),
+    [
+        (["method=qig", "quant=w3a16"], "reference", "zero"),
+        (["method=qig", "quant=w4a8"], "reference", "quantized"),
+        (["method=qig", "quant=w4a8", "sensitivity.reference=zero"], "reference", "zero"),
+        (["method=mbq", "equalization.loss=mse"], "balance", "per_modality"),
+        (["method=mbq", "equalization.loss=mae"], "balance", "per_token"),
+        (["method=mbq", "sensitivity.balance=per_token"], "balance", "per_token"),
+    ],
+)
+def test_auto_values(compose, overrides, field, value):
+    assert getattr(resolve(compose(*overrides)).sensitivity, field) == value
+
+
+def test_resolve_leaves_its_argument_alone(compose):
+    config = compose("method=qig")
+    resolve(config)
+    assert config.sensitivity.reference == "auto"
+
+
+# What a change must do to the keys (quantized, evaluation, run) of a W3A16 QIG run.
+ALL, LATER, RUN, NONE = (True, True, True), (False, True, True), (False, False, True), (False, False, False)
+EFFECTS = {
+    "quant.weights.bits=4": ALL,
+    "quant.weights.group_size=64": ALL,
+    "quant.weights.symmetric=true": ALL,
+    r"quant.linears='mlp\..*'": ALL,
+    "quant.name=other": NONE,
+    "sensitivity.granularity=modality": ALL,
+    "sensitivity.normalize=corpus": ALL,
+    "sensitivity.reference=quantized": ALL,
+    "sensitivity.reference=zero": NONE,  # what auto means here
+    "sensitivity.quadrature=midpoint": ALL,
+    "sensitivity.nodes=4": ALL,
+    "sensitivity.max_nodes=32": ALL,
+    "sensitivity.tolerance=0.03": ALL,
+    "sensitivity.score=signed_sum": ALL,
+    "sensitivity.clip=none": ALL,
+    "sensitivity.clip_factor=2": ALL,
+    "sensitivity.closed_form=false": ALL,
+    "equalization.sites=[mlp_in]": ALL,
+    "equalization.points=10": ALL,
+    "equalization.step=0.1": ALL,
+    "equalization.scope=linear": ALL,
+    "equalization.loss=mae": ALL,
+    "calibration.samples=8": ALL,
+    "calibration.seed=1": ALL,
+    "calibration.tokens_per_batch=100": ALL,
+    "seed=1": ALL,
+    "model.dtype=bfloat16": ALL,
+    "model.outliers.sigma=0.1": ALL,
+    "model.outliers.seed=5": ALL,
+    "threads=2": ALL,
+    "evaluation.limit=7": LATER,
+    "evaluation.seed=7": LATER,
+    "evaluation.nll=false": LATER,
+    "evaluation.tasks=[other]": LATER,
+    "method=awq": ALL,
+    "model.name=renamed": RUN,
+    "tracking=none": NONE,
+    "tracking.project=x": NONE,
+    "tracking.tags=[a]": NONE,
+    "store=/elsewhere": NONE,
+    "device=cpu": NONE,  # the device that is meant enters, not how it was asked for
+    "model.path=/elsewhere": NONE,  # its content enters
+}
+
+
+def keys(config, checkpoint="c" * 64, device="cpu"):
+    config = resolve(config)
+    model = identity.model_identity(config, checkpoint, device)
+    quantized = identity.quantized_key(config, model)
+    evaluation = identity.evaluation_key(config, model, quantized)
+    return quantized, evaluation, identity.run_key(config, quantized, evaluation)
+
+
+@pytest.mark.parametrize("override", EFFECTS)
+def test_keys_change_with_what_matters_and_with_nothing_else(compose, override):
+    before, after = keys(compose("quant=w3a16")), keys(compose("quant=w3a16", override))
+    assert tuple(one != other for one, other in zip(before, after, strict=True)) == EFFECTS[override]
+
+
+def test_every_field_has_an_effect_that_was_thought_about(compose):
+    fields = {name for name, _ in flattened(dataclasses.asdict(compose("quant=w3a16")))}
+    thought = {override.partition("=")[0] for override in EFFECTS}
+    thought |= {"quant.activations", "equalization.kind", "sensitivity.kind", "calibration.kind"}
+    elsewhere = ("tracking", "evaluation", "rounding")
+    assert {name for name in fields - thought if name.partition(".")[0] not in elsewhere} == set()
+
+
+def test_keys_change_with_the_checkpoints_content_the_device_and_the_code(compose, monkeypatch):
+    config = compose("quant=w3a16")
+    base = keys(config)
+    assert all(a != b for a, b in zip(base, keys(config, checkpoint="d" * 64), strict=True))
+    assert all(a != b for a, b in zip(base, keys(config, device="cuda"), strict=True))
+    monkeypatch.setattr(identity, "code_version", lambda parts: f"changed {parts}")
+    assert all(a != b for a, b in zip(base, keys(config), strict=True))
+
+
+@pytest.mark.parametrize("file", ["models/outliers.py", "models/folding.py", "models/loading.py"])
+def test_16_bit_results_depend_on_the_code_that_makes_the_model(compose, monkeypatch, tmp_path, file):
+    """The 16-bit baseline is loaded and given its outliers by this code; its results do not outlive a change of it."""
+    import shutil
+
+    shutil.copytree(identity.PACKAGE, tmp_path / "qig", ignore=shutil.ignore_patterns("checkpoints", "__pycache__"))
+    config = compose("method=none")
+    monkeypatch.setattr(identity, "PACKAGE", tmp_path / "qig")
+
+    def now():
+        identity.code_version.cache_clear()
+        return keys(config)
+
+    try:
+        before = now()
+        with (tmp_path / "qig" / file).open("a") as stream:
+            stream.write("\n# changed\n")
+        assert before[1] != now()[1]
+    finally:
+        identity.code_version.cache_clear()
+
+
+def test_sixteen_bits_have_one_identity_whatever_the_method(compose):
+    plain = keys(compose("method=none"))
+    assert plain[0] is None
+    assert keys(compose("method=qig", "quant=fp16", "calibration.seed=4", "seed=3"))[:2] == plain[:2]
+
+
+def test_rtn_does_not_depend_on_data_or_seeds(compose):
+    base = keys(compose("method=rtn"))
+    for override in ("calibration.seed=9", "calibration.samples=3", "seed=4", "sensitivity=qig"):
+        assert keys(compose("method=rtn", override)) == base
+    assert not needs_calibration(resolve(compose("method=rtn")))
+    assert needs_calibration(resolve(compose("method=smoothquant")))
+
+
+def test_baselines_are_shared_by_all_methods(compose):
+    runs = [resolve(compose(f"method={m}", f"calibration.seed={s}")) for m in ("qig", "awq", "mbq") for s in (0, 1)]
+    for name in ("none", "rtn"):
+        assert len({keys(baseline(run, name)) for run in runs}) == 1
+    assert keys(baseline(runs[0], "rtn")) == keys(compose("method=rtn"))
+    assert keys(baseline(runs[0], "none")) == keys(compose("method=none"))
+    assert resolve(baseline(runs[0], "rtn")) == baseline(runs[0], "rtn")
+
+
+def test_keys_are_short_and_stable_between_calls(compose):
+    first, second = keys(compose()), keys(compose())
+    assert first == second and all(re.fullmatch("[0-9a-f]{16}", key) for key in first)
+
+
+def test_no_yaml_value_is_swallowed_by_the_schema(compose):
+    """What a group's YAML says is what the composed configuration holds."""
+    with initialize_config_dir(config_dir=str(CONF)):
+        for group, choice in GROUPS:
+            if group == "method":
+                continue
+            written = OmegaConf.load(CONF / group / f"{choice}.yaml")
+            written.pop("defaults", None)
+            composed = OmegaConf.to_container(hydra_compose("config", [f"{group}={choice}"]), resolve=False)[group]
+            for key, value in OmegaConf.to_container(written, resolve=False).items():
+                assert composed[key] == value, f"{group}/{choice}: {key}"
