@@ -6,12 +6,14 @@ and is renamed. A folder whose content does not match its manifest is set aside 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,6 +21,11 @@ from filelock import FileLock, Timeout
 from qig.errors import StoreError
 
 MANIFEST = "MANIFEST.json"
+DISK_ERRORS = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG")
+    if hasattr(errno, name)
+}
 log = logging.getLogger(__name__)
 
 
@@ -48,8 +55,13 @@ class Store:
         if damage is None:
             return folder
         aside = folder.with_name(f".damaged-{key}")
-        shutil.rmtree(aside, ignore_errors=True)
-        folder.rename(aside)
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+        except FileNotFoundError:  # another process was faster
+            return None
+        except OSError as error:
+            raise StoreError(f"{kind} {key} is damaged ({damage}) and cannot be set aside: {error}") from error
         log.warning("%s %s is damaged (%s); set aside as %s and made again", kind, key, damage, aside.name)
         return None
 
@@ -78,20 +90,29 @@ class Store:
                 _write_manifest(partial)
                 partial.rename(self.path(kind, key))
             except OSError as error:
+                if error.errno not in DISK_ERRORS:  # a build's own trouble, such as a network that is down
+                    raise
                 raise StoreError(f"{kind} {key} could not be written under {self.root}: {error}") from error
             finally:
                 if not resumable:
                     shutil.rmtree(partial, ignore_errors=True)
         return self.path(kind, key), False
 
-    def _lock(self, kind: str, key: str) -> FileLock:
+    @contextmanager
+    def _lock(self, kind: str, key: str) -> Iterator[None]:
         lock = FileLock(self.root / "locks" / f"{kind}-{key}.lock")
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log.info("another process is making %s %s; waiting for it", kind, key)
-            lock.acquire()
-        return lock
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                log.info("another process is making %s %s; waiting for it", kind, key)
+                lock.acquire()
+        except OSError as error:
+            raise StoreError(f"{kind} {key} could not be written under {self.root}: {error}") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def write_json(path: Path, value: object) -> None:

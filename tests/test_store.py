@@ -1,0 +1,236 @@
+"""The store: complete or not there, verified, shared between processes, and clear about what it cannot do."""
+
+from __future__ import annotations
+
+import gc
+import json
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock, Timeout
+
+from qig.errors import DataError, StoreError
+from qig.store import Store
+
+
+def write(text="content"):
+    def build(folder):
+        (folder / "inner").mkdir()
+        (folder / "inner" / "file.txt").write_text(text)
+
+    return build
+
+
+def refuse(_folder):
+    raise AssertionError("built again")
+
+
+def names(store: Store, kind="runs") -> set[str]:
+    """What lies in the kind's folder, and can be found."""
+    folder = store.root / kind
+    return {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+
+
+def test_made_once_and_found_again(tmp_path):
+    store = Store(tmp_path)
+    assert store.find("runs", "k") is None
+    folder, cached = store.make("runs", "k", write())
+    assert not cached and (folder / "inner/file.txt").read_text() == "content"
+    assert store.find("runs", "k") == folder == store.path("runs", "k")
+    assert Store(tmp_path).make("runs", "k", refuse) == (folder, True)
+    assert names(store) == {"k"}
+
+
+def test_keys_and_kinds_are_apart(tmp_path):
+    store = Store(tmp_path)
+    store.make("runs", "k", write("one"))
+    store.make("quantized", "k", write("two"))
+    assert (store.path("runs", "k") / "inner/file.txt").read_text() == "one"
+    assert store.find("runs", "other") is None
+
+
+@pytest.mark.parametrize("error", [DataError("bad"), RuntimeError("bad"), KeyboardInterrupt(), SystemExit(1)])
+def test_build_that_raises_leaves_nothing(tmp_path, error):
+    store = Store(tmp_path)
+
+    def build(folder):
+        write()(folder)
+        raise error
+
+    with pytest.raises(type(error)):
+        store.make("runs", "k", build)
+    assert store.find("runs", "k") is None and names(store) == set()
+    assert store.make("runs", "k", write())[1] is False
+
+
+def test_resumable_build_finds_what_the_interrupted_one_left(tmp_path):
+    store = Store(tmp_path)
+
+    def interrupted(folder):
+        (folder / "block-0").write_text("done")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.make("quantized", "k", interrupted, resumable=True)
+    assert store.find("quantized", "k") is None
+
+    def resumed(folder):
+        assert (folder / "block-0").read_text() == "done"
+        (folder / "block-1").write_text("done")
+
+    folder, cached = store.make("quantized", "k", resumed, resumable=True)
+    assert not cached and {p.name for p in folder.iterdir()} == {"block-0", "block-1", "MANIFEST.json"}
+    assert names(store, "quantized") == {"k"}
+
+
+def test_build_that_is_not_resumable_starts_from_an_empty_folder(tmp_path):
+    store = Store(tmp_path)
+    (store.root / "runs" / ".partial-k").mkdir(parents=True)
+    (store.root / "runs" / ".partial-k" / "old").write_text("killed")
+    folder, _ = store.make("runs", "k", write())
+    assert not (folder / "old").exists()
+
+
+DAMAGES = ["change", "truncate", "delete", "manifest gone", "manifest broken", "manifest list"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_artefact_is_set_aside_and_made_again(tmp_path, damage, caplog):
+    store = Store(tmp_path)
+    folder, _ = store.make("runs", "k", write())
+    file, manifest = folder / "inner/file.txt", folder / "MANIFEST.json"
+    {
+        "change": lambda: file.write_text("c0ntent"),
+        "truncate": lambda: file.write_text(""),
+        "delete": file.unlink,
+        "manifest gone": manifest.unlink,
+        "manifest broken": lambda: manifest.write_text("{"),
+        "manifest list": lambda: manifest.write_text("[]"),
+    }[damage]()
+    assert store.find("runs", "k") is None
+    assert "runs k is damaged" in caplog.text
+    assert store.make("runs", "k", write())[1] is False
+    assert store.find("runs", "k") == folder
+    assert names(store) == {"k", ".damaged-k"}
+
+
+def test_manifest_covers_every_file(tmp_path):
+    folder, _ = Store(tmp_path).make("runs", "k", write())
+    assert list(json.loads((folder / "MANIFEST.json").read_text())) == ["inner/file.txt"]
+
+
+def _make_slowly(root: str, log: str, barrier) -> None:
+    def build(folder):
+        with open(log, "a") as stream:
+            stream.write(f"{os.getpid()}\n")
+        time.sleep(0.3)
+        write()(folder)
+
+    barrier.wait()
+    folder, _ = Store(root).make("runs", "k", build)
+    assert (folder / "inner/file.txt").read_text() == "content"
+
+
+def test_two_processes_make_it_once(tmp_path):
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(3)
+    arguments = (str(tmp_path / "store"), str(tmp_path / "log"), barrier)
+    workers = [context.Process(target=_make_slowly, args=arguments) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert len((tmp_path / "log").read_text().split()) == 1
+
+
+def test_lock_is_free_after_success_and_after_failure(tmp_path):
+    """Also where nothing collects garbage: the lock is released, not left to the object's end."""
+    store = Store(tmp_path)
+    gc.disable()
+    try:
+        kept = []
+        for build in (refuse, write()):
+            try:
+                store.make("runs", "k", build)
+            except AssertionError as error:
+                kept.append(error)  # its traceback keeps the frames, and what they refer to
+            try:
+                FileLock(store.root / "locks" / "runs-k.lock").acquire(timeout=0)
+            except Timeout:
+                pytest.fail("the lock is still held")
+    finally:
+        gc.enable()
+
+
+def test_stages_made_inside_another_ones_build(tmp_path):
+    store = Store(tmp_path)
+
+    def outer(folder):
+        inner, _ = store.make("quantized", "q", write("inner"))
+        (folder / "seen").write_text((inner / "inner/file.txt").read_text())
+
+    folder, _ = store.make("runs", "k", outer)
+    assert (folder / "seen").read_text() == "inner" and store.find("quantized", "q")
+
+
+def test_full_disk_is_a_store_error(tmp_path):
+    def build(_folder):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StoreError, match=r"runs k could not be written under .*No space left"):
+        Store(tmp_path).make("runs", "k", build)
+    assert names(Store(tmp_path)) == set()
+
+
+def test_trouble_of_a_build_is_not_blamed_on_the_disk(tmp_path):
+    def build(_folder):
+        raise ConnectionError("the network is down")
+
+    with pytest.raises(ConnectionError):
+        Store(tmp_path).make("runs", "k", build)
+    assert names(Store(tmp_path)) == set()
+
+
+def test_root_that_is_a_file(tmp_path):
+    (tmp_path / "store").write_text("")
+    with pytest.raises(StoreError, match=r"store .*store cannot be created"):
+        Store(tmp_path / "store")
+
+
+def test_kind_that_cannot_be_written(tmp_path):
+    store = Store(tmp_path)
+    (tmp_path / "runs").write_text("a file where a folder must be")
+    with pytest.raises(StoreError, match="runs k could not be written"):
+        store.make("runs", "k", write())
+
+
+def test_lock_that_cannot_be_taken(tmp_path):
+    store = Store(tmp_path)
+    (tmp_path / "locks" / "runs-k.lock").mkdir()
+    with pytest.raises(StoreError, match="runs k could not be written"):
+        store.make("runs", "k", write())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_root(tmp_path):
+    store = Store(tmp_path / "store")
+    store.make("runs", "there", write())
+    for folder in [store.root, *(p for p in store.root.rglob("*") if p.is_dir())]:
+        folder.chmod(0o555)
+    try:
+        assert Store(store.root).make("runs", "there", refuse)[1]  # what is there can be used
+        with pytest.raises(StoreError):
+            Store(store.root).make("runs", "new", write())
+    finally:
+        for folder in [store.root, *(p for p in store.root.rglob("*") if p.is_dir())]:
+            folder.chmod(0o755)
+
+
+def test_home_directory_and_relative_roots(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert Store("~/a").root == tmp_path / "a" and Store("b").root == Path(tmp_path / "b")
