@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import nn
 from transformers import (
     GenerationConfig,
     InternVLConfig,
@@ -160,9 +159,3 @@ def build_model(name: str, seed: int = 0) -> PreTrainedModel:
         bos_token_id=PAD_ID, eos_token_id=END_OF_TURN_ID, pad_token_id=PAD_ID, do_sample=False, max_new_tokens=64
     )
     return model
-
-
-def decoder_linears(model: PreTrainedModel) -> dict[str, nn.Linear]:
-    """The linears of all decoder layers, by their name below the layer list."""
-    layers = model.model.language_model.layers
-    return {name: module for name, module in layers.named_modules() if isinstance(module, nn.Linear)}

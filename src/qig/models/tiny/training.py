@@ -58,7 +58,9 @@ class Trainer:
             losses = alignment_loss(self.model, features.pooler_output, scenes)
             self._update(losses.sum(), recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup_steps))
             if (step + 1) % _REPORT_EVERY == 0 or step + 1 == recipe.alignment_steps:
-                values = " ".join(f"{n} {v:.3f}" for n, v in zip(("digit", "color", "cell"), losses.tolist()))
+                values = " ".join(
+                    f"{n} {v:.3f}" for n, v in zip(("digit", "color", "cell"), losses.tolist(), strict=True)
+                )
                 self.report(f"align {_progress(started, step + 1, recipe.alignment_steps)} loss {values}")
 
     def run(self) -> Iterator[int]:
