@@ -18,7 +18,7 @@ from hydra.utils import execution_whitelist
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from qig.config import conf_dir, register
+from qig.config import conf_dir, method_name, register
 from qig.errors import ConfigError, QigError
 from qig.runner import BASELINES, Outcome, Prepared
 
@@ -33,6 +33,7 @@ def job(composed: DictConfig) -> str:
         raise ConfigError(
             f"{missing[1]} has no default: give it as {missing[1]}=VALUE" if missing else str(error)
         ) from None
+    config.method = method_name(HydraConfig.get().runtime.choices)
     prepared = Prepared(config)
     outcome = prepared.run() if prepared.cached else _tracked(prepared)
     left = {"run": outcome.run, "baselines": outcome.baselines, "store": str(outcome.store), "cached": outcome.cached}

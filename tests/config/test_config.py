@@ -164,9 +164,9 @@ def test_auto_values(compose, overrides, field, value):
 
 
 def test_resolve_leaves_its_argument_alone(compose):
-    config = compose("method=qig")
+    config = compose("method=mbq")
     resolve(config)
-    assert config.sensitivity.reference == "auto"
+    assert config.sensitivity.balance == "auto"
 
 
 # What a change must do to the keys (quantized, evaluation, run) of a W3A16 QIG run.
@@ -180,7 +180,14 @@ EFFECTS = {
     "sensitivity.granularity=modality": ALL,
     "sensitivity.normalize=corpus": ALL,
     "sensitivity.reference=quantized": ALL,
-    "sensitivity.reference=zero": NONE,  # what auto means here
+    "sensitivity.reference=zero": NONE,  # what it is here
+    "sensitivity.target=output": ALL,
+    "sensitivity.quantized_branch=constant": ALL,
+    "sensitivity.quantized_activations=true": ALL,
+    "sensitivity.factor=2": ALL,
+    "sensitivity.warmup_sites=1": ALL,
+    "sensitivity.control=permuted": ALL,
+    "sensitivity.control_seed=3": ALL,
     "sensitivity.quadrature=midpoint": ALL,
     "sensitivity.nodes=4": ALL,
     "sensitivity.max_nodes=32": ALL,
@@ -194,6 +201,9 @@ EFFECTS = {
     "equalization.step=0.1": ALL,
     "equalization.scope=linear": ALL,
     "equalization.loss=mae": ALL,
+    "equalization.stream=quantized": ALL,
+    "equalization.statistic=weighted": ALL,
+    "equalization.share_attn_out=true": ALL,
     "calibration.samples=8": ALL,
     "calibration.seed=1": ALL,
     "calibration.tokens_per_batch=100": ALL,

@@ -37,7 +37,8 @@ def make_view(site: str, setting: str, seed: int = 0) -> SiteView:
     channels = torch.exp(torch.randn(width, generator=generator, dtype=torch.float64))  # some channels are large
     kinds = [torch.tensor([[3] * n + [0] * (max(rows) - n) for n in rows], dtype=torch.uint8) for rows in LENGTHS]
     xs = [torch.randn(*k.shape, width, generator=generator, dtype=torch.float64) * channels for k in kinds]
-    return SiteView(0, toy.Block(seed=seed), SITES[site], SETTINGS[setting], [Call(x, {}) for x in xs], None, kinds)
+    calls = [Call(x, {}) for x in xs]
+    return SiteView(0, 0, toy.Block(seed=seed), SITES[site], SETTINGS[setting], calls, None, kinds, [])
 
 
 def make_weights(view: SiteView) -> list[torch.Tensor]:
@@ -86,7 +87,8 @@ def brute_force(view: SiteView, weights, exponents, scope: str, loss: str) -> li
 def test_grid_search_is_brute_force(site, setting, scope, loss):
     view = make_view(site, setting)
     weights = make_weights(view)
-    found = GridSearch(GridEqualization("grid", [site], 6, 0.15, scope, loss)).scale(view, weights)
+    config = GridEqualization("grid", [site], False, 6, 0.15, scope, loss, "exact", "mean")
+    found = GridSearch(config).scale(view, weights)
     assert found.exponents == pytest.approx([0, 0.15, 0.3, 0.45, 0.6, 0.75])
     expected = brute_force(view, weights, found.exponents, scope, loss)
     assert found.losses == pytest.approx(expected, rel=1e-4)
@@ -96,7 +98,7 @@ def test_grid_search_is_brute_force(site, setting, scope, loss):
 
 
 def test_the_whole_published_grid():
-    found = GridSearch(GridEqualization("grid", [], 20, 0.05, "module", "mse")).scale(
+    found = GridSearch(GridEqualization("grid", [], False, 20, 0.05, "module", "mse", "exact", "mean")).scale(
         make_view("mlp_in", "w3a16"), make_weights(make_view("mlp_in", "w3a16"))
     )
     assert found.exponents == [i * 5 / 100 for i in range(20)]
@@ -104,7 +106,7 @@ def test_the_whole_published_grid():
 
 def test_token_weights_decide_the_exponent():
     """All the weight on one token gives that token's best exponent, which differs between tokens."""
-    config = GridEqualization("grid", [], 8, 0.125, "module", "mse")
+    config = GridEqualization("grid", [], False, 8, 0.125, "module", "mse", "exact", "mean")
     chosen = set()
     for batch, row, token in ((0, 0, 0), (0, 0, 3), (0, 1, 2), (1, 0, 1), (1, 1, 3)):
         view = make_view("mlp_in", "w3a16")
@@ -120,7 +122,7 @@ def test_linears_outside_the_pattern_stay_in_16_bits_during_the_search():
     """What will not be quantized must not count as error: only ``up`` is selected here, then nothing at all."""
     view = make_view("mlp_in", "w3a16")
     weights = make_weights(view)
-    config = GridEqualization("grid", [], 4, 0.25, "module", "mse")
+    config = GridEqualization("grid", [], False, 4, 0.25, "module", "mse", "exact", "mean")
     only_up = replace(view, setting=replace(view.setting, linears=re.compile(r"mlp\.up_proj")))
     found = GridSearch(config).scale(only_up, weights).losses
     exact = toy.weights_of(view.block)
@@ -141,7 +143,7 @@ def test_linears_outside_the_pattern_stay_in_16_bits_during_the_search():
 def test_candidates_whose_error_is_no_number_are_not_chosen():
     """float16 overflows at some scales: infinity minus infinity must lose against every finite error."""
     view = make_view("mlp_out", "w3a16")
-    search = GridSearch(GridEqualization("grid", [], 4, 0.25, "module", "mse"))
+    search = GridSearch(GridEqualization("grid", [], False, 4, 0.25, "module", "mse", "exact", "mean"))
     weights = make_weights(view)
     plain = search.scale(view, weights)
     poisoned = view.setting.equalized
@@ -166,7 +168,8 @@ def test_candidates_whose_error_is_no_number_are_not_chosen():
 def test_block_is_left_as_it_was():
     view = make_view("attn_in", "w4a8")
     modules, weights = dict(view.block.named_modules()), {k: v.clone() for k, v in view.block.state_dict().items()}
-    GridSearch(GridEqualization("grid", [], 3, 0.3, "module", "mse")).scale(view, make_weights(view))
+    config = GridEqualization("grid", [], False, 3, 0.3, "module", "mse", "exact", "mean")
+    GridSearch(config).scale(view, make_weights(view))
     assert dict(view.block.named_modules()) == modules
     assert all(torch.equal(value, weights[name]) for name, value in view.block.state_dict().items())
 
@@ -192,7 +195,7 @@ def test_power_scale():
 @pytest.mark.parametrize("site", ["attn_in", "mlp_in"])
 def test_smoothquant(site, alpha):
     view = make_view(site, "w4a8")
-    found = SmoothQuant(SmoothQuantEqualization("smoothquant", [site], alpha)).scale(view, None)
+    found = SmoothQuant(SmoothQuantEqualization("smoothquant", [site], False, alpha)).scale(view, None)
     x = torch.cat([call.x[kinds != 0] for call, kinds in zip(view.calls, view.kinds, strict=True)]).abs().numpy()
     weights = toy.weights_of(view.block)
     w = np.concatenate([weights[name].abs().numpy() for name in toy.CONSUMERS[site]])

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
 import torch
 
 from oracles import toy
 from oracles.grid import fake_weight
+from oracles.settings import make_config
 from qig.blockwise.capture import Call
-from qig.config.schema import QigSensitivity
 from qig.data.tokens import TokenKind
 from qig.models.architectures import LLAMA_SITES
 from qig.quantization.grid import WeightGrid
@@ -58,7 +57,8 @@ class Toy:
         width = 12 if site == "mlp_out" else 8
         calls = [Call(x, {}) for x in self.inputs[width]]
         drifted = [Call(x, {}) for x in self.drifted[width]]
-        return SiteView(0, self.block, SITES[site], self.setting, calls, drifted, self.kinds)
+        samples = [tuple(f"{i}-{row}" for row in range(len(kinds))) for i, kinds in enumerate(self.kinds)]
+        return SiteView(0, 0, self.block, SITES[site], self.setting, calls, drifted, self.kinds, samples)
 
     def samples(self, site: str):
         """``(micro-batch, row, x, x_q)`` of each sample, padding cut off."""
@@ -76,8 +76,5 @@ def toys():
 
 @pytest.fixture
 def qig_config():
-    """``qig_config(field=value, ...)`` on top of: zero reference, no clipping, plain quadrature with 8 nodes."""
-    base = QigSensitivity(
-        "qig", "token", "sample", "zero", "gauss_legendre", 8, 8, 0.005, "abs_mean", "none", 1.5, True
-    )  # fmt: skip
-    return lambda **changes: replace(base, **changes)
+    """``qig_config(field=value, ...)``, see oracles/settings.py."""
+    return make_config

@@ -90,7 +90,8 @@ def test_no_hook_and_no_gradient_is_left(case):
 @pytest.mark.parametrize("balance", ["per_token", "per_modality"])
 def test_ratio_floor_and_balance(case, balance):
     loaded, together, alone = case
-    estimator = ModalityGradient(ModalityGradientSensitivity("modality_gradient", "modality", "corpus", balance))
+    config = ModalityGradientSensitivity("modality_gradient", "modality", "corpus", "none", 0, balance)
+    estimator = ModalityGradient(config)
     estimator.prepare(loaded, together, CPU)
 
     gathered = {(name, kind): [[] for _ in loaded.blocks] for name in NAMES for kind in ("vision", "answer")}
@@ -113,7 +114,8 @@ def test_ratio_floor_and_balance(case, balance):
             if site.block_output != name:
                 continue
             for block in range(len(loaded.blocks)):
-                view = SiteView(block, loaded.blocks[block], site, None, [], None, [batch.kinds for batch in together])
+                kinds = [batch.kinds for batch in together]
+                view = SiteView(block, 0, loaded.blocks[block], site, None, [], None, kinds, [])
                 vision, answer = floored[block], 1.0
                 if balance == "per_modality":
                     vision, answer = vision / tokens["vision"], answer / tokens["answer"]

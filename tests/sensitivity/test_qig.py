@@ -9,8 +9,10 @@ import torch
 
 from oracles import attribution as oracle
 from oracles import toy
+from oracles.settings import make_config
 from qig.quantization.grid import fake_quantize_activation
-from qig.sensitivity.qig import QuantizationAwareIntegratedGradients, _closed_form, _integrated
+from qig.sensitivity.integral import closed_form, integrate
+from qig.sensitivity.qig import QuantizationAwareIntegratedGradients
 
 LINEAR, NONLINEAR = ("attn_out", "mlp_out"), ("attn_in", "mlp_in")
 ALL = LINEAR + NONLINEAR
@@ -25,6 +27,16 @@ def references(toy_sites, view, reference: str):
         return [torch.zeros_like(call.x) for call in view.calls]
     bits = view.setting.activation_bits
     return [call.x if bits is None else fake_quantize_activation(call.x, bits) for call in view.quantized_calls]
+
+
+def _closed_form(view, starts, real):
+    found = closed_form(view, make_config(), starts, real)
+    return found.values, found.residual
+
+
+def _integrated(view, starts, real, rule, nodes):
+    found = integrate(view, make_config(quadrature=rule), starts, real, nodes)
+    return found.values, found.residual
 
 
 def assert_close(found, expected, relative=1e-5):

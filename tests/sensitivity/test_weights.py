@@ -14,9 +14,10 @@ from qig.data.tokens import TokenKind
 from qig.errors import QigError
 from qig.sensitivity.clipping import clip, iqr_bounds
 from qig.sensitivity.estimator import Estimator, Scores
+from qig.sensitivity.granularity import modality_means
 from qig.sensitivity.modality_gradient import ModalityGradient
 from qig.sensitivity.uniform import Uniform
-from qig.sensitivity.weights import modality_means, normalized, token_weights
+from qig.sensitivity.weights import normalized, token_weights
 
 VISION, PROMPT, ANSWER, SPECIAL = TokenKind.VISION, TokenKind.PROMPT, TokenKind.ANSWER, TokenKind.SPECIAL
 
@@ -24,8 +25,8 @@ VISION, PROMPT, ANSWER, SPECIAL = TokenKind.VISION, TokenKind.PROMPT, TokenKind.
 class Fixed(Estimator):
     """Gives the scores that it was made with."""
 
-    def __init__(self, values, granularity="token", normalize="sample"):
-        super().__init__(UniformSensitivity("fixed", granularity, normalize))
+    def __init__(self, values, granularity="token_special", normalize="sample"):
+        super().__init__(UniformSensitivity("fixed", granularity, normalize, "none", 0))
         self.values = values
 
     def scores(self, view):
@@ -37,7 +38,7 @@ def weights_of(estimator, view):
 
 
 @pytest.mark.parametrize("normalize", ["sample", "corpus"])
-@pytest.mark.parametrize("granularity", ["token", "modality"])
+@pytest.mark.parametrize("granularity", ["token", "token_special", "modality"])
 def test_weights_sum_to_one(toys, granularity, normalize):
     view = toys(lengths=((5, 5), (9, 4))).view("mlp_in")
     values = [torch.rand(kinds.shape, generator=torch.Generator().manual_seed(1)) for kinds in view.kinds]
@@ -62,7 +63,7 @@ def test_corpus_normalisation_keeps_the_ratios_between_samples(toys):
 
 def test_uniform(toys):
     view = toys(lengths=((5, 3),)).view("mlp_in")
-    found = weights_of(Uniform(UniformSensitivity("uniform", "token", "sample")), view).values[0]
+    found = weights_of(Uniform(UniformSensitivity("uniform", "token_special", "sample", "none", 0)), view).values[0]
     torch.testing.assert_close(found, torch.tensor([[1 / 5] * 5, [1 / 3] * 3 + [0, 0]]))
 
 
@@ -97,7 +98,7 @@ def test_scores_that_are_no_numbers_are_refused(toys):
 
 def test_modality_gradient_weighs_prompt_and_special_tokens_zero(toys):
     """METHOD 3.1: tokens that are neither vision nor answer weigh 0."""
-    config = ModalityGradientSensitivity("modality_gradient", "modality", "corpus", "per_token")
+    config = ModalityGradientSensitivity("modality_gradient", "modality", "corpus", "none", 0, "per_token")
     estimator = ModalityGradient(config)
     estimator.ratios = {"mlp.down_proj": torch.tensor([0.25])}
     estimator.counts = {VISION: 6, ANSWER: 2}
@@ -119,7 +120,7 @@ def test_clipping_bounds_are_those_of_numpy(scores, factor):
 def test_clipping_looks_at_real_tokens_only():
     scores = torch.tensor([[1.0, 2, 3, 4, 100, 1e6, -1e6]])
     real = torch.tensor([[True] * 5 + [False] * 2])
-    found = clip(scores, real, 1.5)
+    found = clip(scores, real, "iqr", 1.5)
     low, high = np.percentile([1, 2, 3, 4, 100], [25, 75])
     assert found[0, :5].tolist() == pytest.approx([1, 2, 3, 4, high + 1.5 * (high - low)])
     assert torch.equal(found[0, 5:], scores[0, 5:])

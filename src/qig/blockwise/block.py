@@ -17,7 +17,6 @@ from qig.equalization.equalizer import Scale
 from qig.errors import ConfigError
 from qig.models.architectures import Site
 from qig.models.folding import fold, foldable
-from qig.quantization.grid import quantize_weight
 from qig.quantization.linear import substituted
 from qig.rounding.rounder import LinearInputs
 from qig.sensitivity.estimator import SiteView
@@ -50,14 +49,18 @@ class BlockWork:
 
     def run(self) -> None:
         """Quantize the block and move both streams behind it."""
-        equalized = [site for site in self._sites if site.name in self.methods.sites and foldable(self.block, site)]
+        methods = self.methods
+        equalized = [s for s in self._sites if s.name in methods.sites and foldable(self.block, s, methods.share)]
         looked_at = self._sites if self.methods.rounder.needs_inputs else equalized
         with self.watch("capture"):
             self._calls, outputs = self.streams.site_calls(self.index, self.block, looked_at, "exact")
-        for site in looked_at:
-            self._attribute(site, site in equalized)
-            if site in equalized and self.methods.equalizer is not None:
-                self._equalize(site)
+        for position, site in enumerate(looked_at):
+            view = self._view(site, self.index * len(looked_at) + position)
+            searched = site in equalized and self.methods.equalizer is not None
+            if self.methods.rounder.needs_inputs or (searched and self.methods.equalizer.needs_weights):
+                self._attribute(view)
+            if searched:
+                self._equalize(view)
             self.records.append(self._record(site))
         with self.watch("rounding"):
             self._round()
@@ -65,33 +68,29 @@ class BlockWork:
             self.streams.exact = outputs
             self.streams.advance(self.index, None, self.block)
 
-    def _view(self, site: Site) -> SiteView:
+    def _view(self, site: Site, ordinal: int) -> SiteView:
         quantized = None
-        if self.methods.estimator.needs_quantized_stream and self.streams.quantized is not None:
-            with self._rounded_to_nearest():
+        if self.methods.views_need_quantized_stream:
+            with self.watch("propagation"), self._rounded_to_nearest():
                 quantized = self.streams.site_calls(self.index, self.block, [site], "quantized")[0][site.name]
-        calls, kinds = self._calls[site.name], self.streams.kinds
-        return SiteView(self.index, self.block, site, self.methods.setting, calls, quantized, kinds)
+        streams = self.streams
+        samples = [batch.ids for batch in streams.batches]
+        calls, setting = self._calls[site.name], self.methods.setting
+        return SiteView(self.index, ordinal, self.block, site, setting, calls, quantized, streams.kinds, samples)
 
-    def _attribute(self, site: Site, equalized: bool) -> None:
-        needed = self.methods.rounder.needs_inputs or (equalized and self.methods.equalizer.needs_weights)
-        if not needed:
-            return
+    def _attribute(self, view: SiteView) -> None:
         with self.watch("attribution"):
-            weights = token_weights(self.methods.estimator, self._view(site), self.methods.sensitivity)
-        self._weights[site.name] = weights
-        self.findings[f"block.{self.index}.{site.name}"] = self.streams.flat(weights.values)
+            weights = token_weights(self.methods.estimator, view, self.methods.sensitivity)
+        self._weights[view.site.name] = weights
+        self.findings[f"block.{self.index}.{view.site.name}"] = self.streams.flat(weights.values)
 
-    def _equalize(self, site: Site) -> None:
-        weights = self._weights.get(site.name)
-        view = SiteView(
-            self.index, self.block, site, self.methods.setting, self._calls[site.name], None, self.streams.kinds
-        )
+    def _equalize(self, view: SiteView) -> None:
+        weights = self._weights.get(view.site.name)
         with self.watch("search"):
             scale = self.methods.equalizer.scale(view, weights.values if weights else None)
-            fold(self.block, site, scale.value)
-        self._scales[site.name] = scale
-        self.findings[f"scale.{self.index}.{site.name}"] = scale.value.cpu()
+            fold(self.block, view.site, scale.value)
+        self._scales[view.site.name] = scale
+        self.findings[f"scale.{self.index}.{view.site.name}"] = scale.value.cpu()
 
     def _round(self) -> None:
         """Site by site, so that a method that reads the quantized stream sees what the earlier sites now produce."""
@@ -125,11 +124,7 @@ class BlockWork:
     def _rounded_to_nearest(self) -> Iterator[None]:
         """All linears of the block on the grid with the scales folded so far: what produces x_q inside the block."""
         setting = self.methods.setting
-        linears = {
-            name: setting.rounded(quantize_weight(linear.weight, setting.weights), linear.bias, linear.weight.dtype)
-            for name, linear in self._selected.items()
-        }
-        with substituted(self.block, linears):
+        with substituted(self.block, {name: setting.nearest(linear) for name, linear in self._selected.items()}):
             yield
 
     def _record(self, site: Site) -> dict[str, Any]:
@@ -144,4 +139,5 @@ class BlockWork:
             "exponents": scale.exponents if scale else None,
             "losses": scale.losses if scale else None,
             "exponent": scale.exponent if scale else None,
+            "learned_loss": scale.learned_loss if scale else None,
         }

@@ -21,6 +21,7 @@ class Methods:
     setting: Setting
     sensitivity: Sensitivity
     sites: tuple[str, ...]
+    share: bool
     estimator: Estimator
     equalizer: Equalizer | None
     rounder: Rounder
@@ -31,6 +32,7 @@ class Methods:
             Setting.of(config.quant),
             config.sensitivity,
             tuple(config.equalization.sites),
+            config.equalization.share_attn_out,
             estimator(config.sensitivity),
             equalizer(config.equalization),
             rounder(config.rounding),
@@ -43,4 +45,10 @@ class Methods:
 
     @property
     def needs_quantized_stream(self) -> bool:
-        return self.rounder.needs_quantized_stream or (self.weighted and self.estimator.needs_quantized_stream)
+        return self.rounder.needs_quantized_stream or self.views_need_quantized_stream
+
+    @property
+    def views_need_quantized_stream(self) -> bool:
+        """Whether attribution or the search of a site reads x_q."""
+        searched = self.equalizer is not None and self.equalizer.needs_quantized_stream
+        return searched or (self.weighted and self.estimator.needs_quantized_stream)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 from qig.config.schema import GROUPS, Config
 
@@ -11,11 +15,29 @@ def register() -> None:
     """Put the schemas into Hydra's store, under ``schema/`` so that they do not show among a group's choices."""
     from hydra.core.config_store import ConfigStore
 
+    OmegaConf.register_resolver("by_setting", _by_setting, replace=True)
     store = ConfigStore.instance()
     store.store(group="schema", name="config", node=Config)
     for group, schemas in GROUPS.items():
         for name, node in schemas.items():
             store.store(group=f"schema/{group}", name=name, node=node)
+
+
+def _by_setting(weight_only: Any, otherwise: Any, *, _root_: Any) -> Any:
+    """``${by_setting:A,B}``: A if the setting quantizes weights only, B if it quantizes activations, too."""
+    return weight_only if _root_.quant.activations is None else otherwise
+
+
+def method_name(choices: Mapping[str, str]) -> str:
+    """What a run is called: its method preset, if the composed groups are the preset's, else the groups themselves.
+
+    ``choices``: group to chosen file, as Hydra reports them.
+    """
+    preset = OmegaConf.load(conf_dir() / "method" / f"{choices['method']}.yaml")
+    wanted = {key.removeprefix("override /"): name for entry in preset.defaults for key, name in entry.items()}
+    if all(choices[group] == name for group, name in wanted.items()):
+        return choices["method"]
+    return "+".join(choices[group] for group in ("sensitivity", "equalization", "rounding"))
 
 
 def conf_dir() -> Path:

@@ -54,11 +54,18 @@ class Quant:
 
 @dataclass
 class Sensitivity:
-    """One weight per token. ``normalize``: weights sum to 1 in each sample, or on average over the corpus."""
+    """One weight per token.
+
+    ``granularity``: a mean per modality; every token its own but special tokens 0; or special tokens their own, too.
+    ``normalize``: weights sum to 1 in each sample, or on average over the corpus.
+    ``control``: the weights as they are, shuffled over the tokens of a sample, or their means per modality.
+    """
 
     kind: str = MISSING
-    granularity: Literal["token", "modality"] = MISSING
+    granularity: Literal["modality", "token", "token_special"] = MISSING
     normalize: Literal["sample", "corpus"] = MISSING
+    control: Literal["none", "permuted", "modality_mean"] = MISSING
+    control_seed: int = MISSING
 
 
 @dataclass
@@ -74,24 +81,54 @@ class ModalityGradientSensitivity(Sensitivity):
 
 
 @dataclass
-class QigSensitivity(Sensitivity):
-    """Quantization-aware integrated gradients. ``reference`` auto: zero for weight-only settings, else quantized."""
+class TokenGradientSensitivity(Sensitivity):
+    pass
 
-    reference: Literal["auto", "zero", "quantized"] = MISSING
+
+@dataclass
+class AttentionSensitivity(Sensitivity):
+    pass
+
+
+@dataclass
+class PerturbationSensitivity(Sensitivity):
+    """``rows_per_batch``: copies of a sample, each with another token quantized, that go through attention together."""
+
+    rows_per_batch: int = MISSING
+
+
+@dataclass
+class QigSensitivity(Sensitivity):
+    """Quantization-aware integrated gradients.
+
+    ``quantized_branch``: whether gradients flow through f(., w_q), or it counts as a constant (the release's W4A8).
+    ``quantized_activations``: whether f(., w_q) also quantizes its activations; completeness cannot hold then.
+    ``warmup_sites``: so many first sites get uniform weights over vision and answer tokens (the release's W3A16).
+    """
+
+    reference: Literal["zero", "quantized"] = MISSING
+    target: Literal["error", "output", "error_vs_reference"] = MISSING
+    quantized_branch: Literal["differentiable", "constant"] = MISSING
+    quantized_activations: bool = MISSING
+    factor: float = MISSING
+    warmup_sites: int = MISSING
     quadrature: Literal["gauss_legendre", "midpoint", "riemann_left"] = MISSING
     nodes: int = MISSING
     max_nodes: int = MISSING
     tolerance: float = MISSING
     score: Literal["abs_mean", "signed_sum"] = MISSING
-    clip: Literal["none", "iqr"] = MISSING
+    clip: Literal["none", "iqr", "top5_zero", "top5_mean"] = MISSING
     clip_factor: float = MISSING
     closed_form: bool = MISSING
 
 
 @dataclass
 class Equalization:
+    """``share_attn_out``: under grouped-query attention one scale for all query heads of a group, else no scale."""
+
     kind: str = MISSING
     sites: list[str] = MISSING
+    share_attn_out: bool = MISSING
 
 
 @dataclass
@@ -106,12 +143,25 @@ class SmoothQuantEqualization(Equalization):
 
 @dataclass
 class GridEqualization(Equalization):
-    """Scales mean|x|^r for ``points`` exponents r from 0 in steps of ``step``; the least weighted error wins."""
+    """Scales mean|x|^r for ``points`` exponents r from 0 in steps of ``step``; the least weighted error wins.
+
+    ``stream``: whose inputs the error is measured on. ``statistic``: mean |x| over tokens, or weighted by lambda.
+    """
 
     points: int = MISSING
     step: float = MISSING
     scope: Literal["module", "linear"] = MISSING
     loss: Literal["mse", "mae"] = MISSING
+    stream: Literal["exact", "quantized"] = MISSING
+    statistic: Literal["mean", "weighted"] = MISSING
+
+
+@dataclass
+class LearnedEqualization(GridEqualization):
+    """From the grid's result by gradient: ``steps`` Adam steps over all micro-batches, ``rate`` on the log scales."""
+
+    steps: int = MISSING
+    rate: float = MISSING
 
 
 @dataclass
@@ -202,9 +252,17 @@ GROUPS: dict[str, dict[str, type]] = {
     "sensitivity": {
         "uniform": UniformSensitivity,
         "modality_gradient": ModalityGradientSensitivity,
+        "token_gradient": TokenGradientSensitivity,
+        "attention": AttentionSensitivity,
+        "perturbation": PerturbationSensitivity,
         "qig": QigSensitivity,
     },
-    "equalization": {"none": NoEqualization, "smoothquant": SmoothQuantEqualization, "grid": GridEqualization},
+    "equalization": {
+        "none": NoEqualization,
+        "smoothquant": SmoothQuantEqualization,
+        "grid": GridEqualization,
+        "learned": LearnedEqualization,
+    },
     "rounding": {"nearest": NearestRounding, "clipped": ClippedRounding, "gptq": GptqRounding},
     "calibration": {"digitgrid": DigitGridCalibration},
     "evaluation": {"evaluation": Evaluation},

@@ -35,8 +35,6 @@ def resolve(config: Config) -> Config:
     if config.quant.weights is None:  # 16 bit: the method has nothing to do
         return baseline(config, "none")
     sensitivity, equalization = config.sensitivity, config.equalization
-    if isinstance(sensitivity, QigSensitivity) and sensitivity.reference == "auto":
-        sensitivity.reference = "zero" if config.quant.activations is None else "quantized"
     if isinstance(sensitivity, ModalityGradientSensitivity) and sensitivity.balance == "auto":
         squared = isinstance(equalization, GridEqualization) and equalization.loss == "mse"
         sensitivity.balance = "per_modality" if squared else "per_token"
@@ -54,8 +52,8 @@ def baseline(config: Config, method: str) -> Config:
 
 def neutral(config: Config, method: str, rounding: Rounding) -> Config:
     config.method = method
-    config.sensitivity = UniformSensitivity(kind="uniform", granularity="token", normalize="corpus")
-    config.equalization = NoEqualization(kind="none", sites=[])
+    config.sensitivity = UniformSensitivity("uniform", "token_special", "corpus", "none", 0)
+    config.equalization = NoEqualization("none", [], False)
     config.rounding = rounding
     return config
 

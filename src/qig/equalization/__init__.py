@@ -5,10 +5,15 @@ from __future__ import annotations
 from qig.config.schema import Equalization
 from qig.equalization.equalizer import Equalizer
 from qig.equalization.grid_search import GridSearch
+from qig.equalization.learned import LearnedScales
 from qig.equalization.smoothquant import SmoothQuant
 from qig.errors import ConfigError, choices
 
-EQUALIZERS: dict[str, type[Equalizer]] = {"smoothquant": SmoothQuant, "grid": GridSearch}
+EQUALIZERS: dict[str, type[Equalizer]] = {
+    "smoothquant": SmoothQuant,
+    "grid": GridSearch,
+    "learned": LearnedScales,
+}
 
 
 def equalizer(config: Equalization) -> Equalizer | None:

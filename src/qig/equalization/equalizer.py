@@ -20,18 +20,21 @@ class Scale:
         value: ``[channels]`` float32, positive.
         exponents: the search's grid, and ``losses`` the weighted error at each of its points.
         exponent: the grid point that was chosen.
+        learned_loss: the weighted error that learning reached from there.
     """
 
     value: Tensor
     exponents: list[float] | None = None
     losses: list[float] | None = None
     exponent: float | None = None
+    learned_loss: float | None = None
 
 
 class Equalizer(ABC):
     """Finds the scale of a site. ``needs_weights`` says whether token weights enter; without them none are computed."""
 
     needs_weights = False
+    needs_quantized_stream = False
 
     def __init__(self, config: Equalization) -> None:
         self.config = config
@@ -41,14 +44,18 @@ class Equalizer(ABC):
         """The scale of this site; ``weights`` are lambda ``[batch, tokens]`` per micro-batch."""
 
 
-def mean_activation(view: SiteView) -> Tensor:
-    """``mean_{n,t} |x|`` per channel over all real tokens of the full-precision stream: ``[channels]`` float32."""
-    total, tokens = 0.0, 0
-    for call, kinds in zip(view.calls, view.kinds, strict=True):
+def mean_activation(view: SiteView, weights: list[Tensor] | None = None) -> Tensor:
+    """``sum lambda |x| / sum lambda`` per channel over all real tokens; without weights the plain mean.
+
+    Returns ``[channels]`` float32.
+    """
+    total, mass = 0.0, 0.0
+    for i, (call, kinds) in enumerate(zip(view.calls, view.kinds, strict=True)):
         real = kinds != TokenKind.PADDING
-        total = total + call.x[real].abs().double().sum(0)
-        tokens += int(real.sum())
-    return (total / tokens).float()
+        weight = real[real].double() if weights is None else weights[i][real].double()
+        total = total + weight @ call.x[real].abs().double()
+        mass += float(weight.sum())
+    return (total / mass).float()
 
 
 def largest_activation(view: SiteView) -> Tensor:

@@ -7,42 +7,44 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qig.equalization.equalizer import Equalizer, Scale, mean_activation
+from qig.equalization.error import SiteError
 from qig.errors import QigError
-from qig.quantization.linear import substituted
+from qig.models.folding import shared
 from qig.sensitivity.estimator import SiteView
 
 SMALLEST = 1e-4
-ERRORS = {"mse": torch.square, "mae": torch.abs}
 
 
 class GridSearch(Equalizer):
     needs_weights = True
 
-    @torch.no_grad()
+    @property
+    def needs_quantized_stream(self) -> bool:
+        return self.config.stream == "quantized"
+
     def scale(self, view: SiteView, weights: list[Tensor] | None) -> Scale:
-        statistic = mean_activation(view)
-        outputs = _module_outputs if self.config.scope == "module" else _linear_outputs
-        exact = outputs(view)
-        error = ERRORS[self.config.loss]
+        view = self.on_stream(view)
+        return self.search(view, SiteError(view, self.config, weights))
+
+    def on_stream(self, view: SiteView) -> SiteView:
+        """The view with the calls of the stream on which errors are measured."""
+        return replace(view, calls=view.quantized_calls) if self.config.stream == "quantized" else view
+
+    def search(self, view: SiteView, error: SiteError) -> Scale:
+        """The best power of the activation statistic.
+
+        Raises:
+            QigError: no exponent gives a finite error.
+        """
+        statistic = mean_activation(view, error.weights if self.config.statistic == "weighted" else None)
         exponents = [round(i * self.config.step, 10) for i in range(self.config.points)]
-        quantized = view.setting.selected(view.block)
-        linears = {name: quantized[name] for name in view.site.consumers if name in quantized}
-        candidates, losses = [power_scale(statistic, r) for r in exponents], []
-        for candidate in candidates:
-            replacements = {name: view.setting.equalized(linear, candidate) for name, linear in linears.items()}
-            with substituted(view.block, replacements):
-                found = outputs(view)
-            losses.append(
-                sum(
-                    float((error((y - y_hat).float()).mean(-1) * weight).double().sum())
-                    for y, y_hat, weight in zip(exact, found, weights, strict=True)
-                )
-            )
+        candidates = [shared(view.block, view.site, power_scale(statistic, r)) for r in exponents]
+        losses = [error.of_scale(candidate) for candidate in candidates]
         best = min(range(len(losses)), key=lambda i: losses[i] if math.isfinite(losses[i]) else math.inf)
         if not math.isfinite(losses[best]):
             raise QigError(f"no finite error at block {view.index}, {view.site.name}; check model.dtype")
@@ -53,13 +55,3 @@ def power_scale(statistic: Tensor, exponent: float) -> Tensor:
     """``statistic^r`` clamped at 1e-4, with the geometric mean of its extremes at 1; ``[channels]`` float32."""
     scale = (statistic.float() ** exponent).clamp(min=SMALLEST)
     return scale / (scale.max() * scale.min()).sqrt()
-
-
-def _module_outputs(view: SiteView) -> list[Tensor]:
-    return [call(view.f) for call in view.calls]
-
-
-def _linear_outputs(view: SiteView) -> list[Tensor]:
-    """Outputs of the site's linears side by side: the error of ``W x`` itself, as the paper's equation has it."""
-    linears: list[nn.Module] = [view.block.get_submodule(name) for name in view.site.consumers]
-    return [torch.cat([linear(call.x) for linear in linears], dim=-1) for call in view.calls]

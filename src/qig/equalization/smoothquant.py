@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from qig.equalization.equalizer import Equalizer, Scale, largest_activation
+from qig.models.folding import shared
 from qig.sensitivity.estimator import SiteView
 
 SMALLEST = 1e-5
@@ -19,4 +20,4 @@ class SmoothQuant(Equalizer):
         largest_weight = torch.cat(consumers).abs().amax(0).clamp(min=SMALLEST)
         alpha = self.config.alpha
         value = largest_activation(view).clamp(min=SMALLEST) ** alpha / largest_weight ** (1 - alpha)
-        return Scale(value.clamp(min=SMALLEST))
+        return Scale(shared(view.block, view.site, value.clamp(min=SMALLEST)))

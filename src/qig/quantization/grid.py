@@ -5,6 +5,7 @@ The integers, scales and zero points are the product; a fake-quantized tensor is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -59,11 +60,14 @@ class QuantizedWeight:
         return (values * self.scale.unsqueeze(-1)).view(rows, columns).to(dtype)
 
 
-def weight_parameters(weight: Tensor, grid: WeightGrid) -> tuple[Tensor, Tensor | None]:
+def weight_parameters(
+    weight: Tensor, grid: WeightGrid, rounding: Callable[[Tensor], Tensor] = torch.round
+) -> tuple[Tensor, Tensor | None]:
     """Scale and zero point of each group.
 
     Args:
         weight: ``[out, in]``; ``in`` must be a multiple of the group size.
+        rounding: how the zero point becomes a whole number; another one only to differentiate through it.
 
     Returns:
         ``scale [out, groups]`` float32 and ``zero_point [out, groups]`` float32 (whole numbers), or ``None``.
@@ -76,7 +80,7 @@ def weight_parameters(weight: Tensor, grid: WeightGrid) -> tuple[Tensor, Tensor 
         return groups.abs().amax(-1).clamp(min=SMALLEST_RANGE) / grid.high, None
     low, high = groups.aminmax(dim=-1)
     scale = (high - low).clamp(min=SMALLEST_RANGE) / grid.high
-    return scale, torch.round(-low / scale).clamp(0, grid.high)
+    return scale, rounding(-low / scale).clamp(0, grid.high)
 
 
 def quantize_weight(weight: Tensor, grid: WeightGrid) -> QuantizedWeight:
@@ -91,12 +95,28 @@ def quantize_weight(weight: Tensor, grid: WeightGrid) -> QuantizedWeight:
     return QuantizedWeight(integers.to(torch.uint8), scale, zero.to(torch.uint8))
 
 
+def straight_through(x: Tensor) -> Tensor:
+    """Rounded values with the gradient of the identity."""
+    return x + (torch.round(x) - x).detach()
+
+
+def fake_quantize_through(weight: Tensor, grid: WeightGrid) -> Tensor:
+    """The values of ``quantize_weight(weight).dequantize()``, differentiable: rounding is passed straight through."""
+    scale, zero = weight_parameters(weight, grid, straight_through)
+    scale, offset = scale.unsqueeze(-1), 0 if zero is None else zero.unsqueeze(-1)
+    integers = (straight_through(_grouped(weight, grid) / scale) + offset).clamp(grid.low, grid.high)
+    return ((integers - offset) * scale).view(weight.shape)
+
+
 def fake_quantize_activation(x: Tensor, bits: int) -> Tensor:
-    """Symmetric, dynamic, one scale per token (the last dimension): ``[..., channels]`` to the same shape and dtype."""
+    """Symmetric, dynamic, one scale per token (the last dimension): ``[..., channels]`` to the same shape and dtype.
+
+    Gradients pass the rounding straight through.
+    """
     high = 2 ** (bits - 1) - 1
     values = x.float()
     scale = values.abs().amax(-1, keepdim=True).clamp(min=SMALLEST_RANGE) / high
-    return (torch.round(values / scale).clamp(-high - 1, high) * scale).to(x.dtype)
+    return (straight_through(values / scale).clamp(-high - 1, high) * scale).to(x.dtype)
 
 
 def packed_bytes(shape: tuple[int, int], grid: WeightGrid) -> int:

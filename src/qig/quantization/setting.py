@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qig.config.schema import Quant
-from qig.quantization.grid import QuantizedWeight, WeightGrid, quantize_weight
+from qig.quantization.grid import QuantizedWeight, WeightGrid, fake_quantize_through, quantize_weight
 from qig.quantization.linear import FakeQuantLinear, QuantizedLinear
 
 
@@ -41,9 +41,19 @@ class Setting:
         weight = quantize_weight(linear.weight, self.weights).dequantize(linear.weight.dtype)
         return FakeQuantLinear(weight, linear.bias)
 
+    def nearest(self, linear: nn.Linear) -> QuantizedLinear:
+        """The quantized layer by round-to-nearest, activations on their grid."""
+        return self.rounded(quantize_weight(linear.weight, self.weights), linear.bias, linear.weight.dtype)
+
     def equalized(self, linear: nn.Linear, scale: Tensor) -> FakeQuantLinear:
         """``Q_W(W s) Q_X(x / s)``, the candidate of the equalization search; ``scale`` is ``[in]`` float32."""
-        weight = quantize_weight(linear.weight.float() * scale, self.weights).dequantize()
+        return self._scaled(quantize_weight(linear.weight.float() * scale, self.weights).dequantize(), linear, scale)
+
+    def equalized_through(self, linear: nn.Linear, scale: Tensor) -> FakeQuantLinear:
+        """The same, differentiable with respect to ``scale``: rounding is passed straight through."""
+        return self._scaled(fake_quantize_through(linear.weight.float() * scale, self.weights), linear, scale)
+
+    def _scaled(self, weight: Tensor, linear: nn.Linear, scale: Tensor) -> FakeQuantLinear:
         dtype = linear.weight.dtype
         if self.activation_bits is None:  # the division moves into the weight: the input needs no work
             return FakeQuantLinear((weight / scale).to(dtype), linear.bias)

@@ -26,39 +26,48 @@ class SiteView:
 
     Attributes:
         index: number of the block.
+        ordinal: number of the site among all that the pass looks at.
         block: the block in full precision; scales found at earlier sites are folded in.
         calls: calls of f in the full-precision stream, one per micro-batch, with hidden states
             ``[batch, tokens, channels]``.
         quantized_calls: the same in the quantized stream; ``None`` unless the estimator asked for them.
         kinds: ``TokenKind`` of each token, ``[batch, tokens]``, one per micro-batch.
+        samples: ids of the samples, one per row of each micro-batch.
     """
 
     index: int
+    ordinal: int
     block: nn.Module
     site: Site
     setting: Setting
     calls: list[Call]
     quantized_calls: list[Call] | None
     kinds: list[Tensor]
+    samples: list[tuple[str, ...]]
 
     @property
     def f(self) -> nn.Module:
         """The inspected module; looked up anew, so that a substitution is seen."""
         return self.block.get_submodule(self.site.inspected)
 
+    @contextmanager
+    def quantized(self, activations: bool) -> Iterator[None]:
+        """Within the context all linears of f are quantized; their inputs only if ``activations``."""
+        with substituted(self.block, self._with_activations if activations else self._weight_only):
+            yield
+
     @cached_property
     def _weight_only(self) -> dict[str, nn.Module]:
-        return {
-            name: self.setting.weight_only(linear)
-            for name, linear in self.setting.selected(self.block).items()
-            if name == self.site.inspected or name.startswith(self.site.inspected + ".")
-        }
+        return {name: self.setting.weight_only(linear) for name, linear in self._linears().items()}
 
-    @contextmanager
-    def quantized(self) -> Iterator[None]:
-        """Within the context all linears of f carry quantized weights (activations are left alone)."""
-        with substituted(self.block, self._weight_only):
-            yield
+    @cached_property
+    def _with_activations(self) -> dict[str, nn.Module]:
+        return {name: self.setting.nearest(linear) for name, linear in self._linears().items()}
+
+    def _linears(self) -> dict[str, nn.Linear]:
+        inside = self.site.inspected + "."
+        selected = self.setting.selected(self.block).items()
+        return {name: linear for name, linear in selected if name == self.site.inspected or name.startswith(inside)}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From scores to weights: granularity, then normalisation."""
+"""From scores to weights: granularity, normalisation, control."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from qig.config.schema import Sensitivity
 from qig.data.tokens import TokenKind
 from qig.errors import QigError
 from qig.sensitivity.estimator import Estimator, Scores, SiteView
+from qig.sensitivity.granularity import GRANULARITIES, modality_means, permuted
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class TokenWeights:
 
 
 def token_weights(estimator: Estimator, view: SiteView, config: Sensitivity) -> TokenWeights:
-    """Scores of the estimator at the configured granularity, normalised.
+    """Scores of the estimator at the configured granularity, normalised, and under the configured control.
 
     A sample whose scores are all zero gets uniform weights, and the record says so.
 
@@ -34,8 +35,9 @@ def token_weights(estimator: Estimator, view: SiteView, config: Sensitivity) -> 
     values = [torch.where(mask, v.float(), 0) for v, mask in zip(scores.values, real, strict=True)]
     if not all(bool(v.isfinite().all()) for v in values):
         raise QigError(f"non-finite token scores at block {view.index}, {view.site.name}; check model.dtype")
-    if config.granularity == "modality" and not estimator.per_modality:
-        values = [modality_means(v, kinds) for v, kinds in zip(values, view.kinds, strict=True)]
+    if not estimator.per_modality:
+        coarsen = GRANULARITIES[config.granularity]
+        values = [coarsen(v, kinds) for v, kinds in zip(values, view.kinds, strict=True)]
     empty = sum(int((v.sum(1) == 0).sum()) for v in values)
     if empty:
         scores = replace(scores, fallback=scores.fallback or f"{empty} samples without any score")
@@ -44,23 +46,23 @@ def token_weights(estimator: Estimator, view: SiteView, config: Sensitivity) -> 
         torch.where(v.sum(1, keepdim=True) == 0, share * mask / mask.sum(1, keepdim=True), v)
         for v, mask in zip(values, real, strict=True)
     ]
-    return TokenWeights(normalized(values, config.normalize), scores)
+    values = normalized(values, config.normalize)
+    if config.control == "modality_mean":
+        values = [modality_means(v, kinds) for v, kinds in zip(values, view.kinds, strict=True)]
+    elif config.control == "permuted":
+        values = [_permuted(v, batch, view, config) for batch, v in enumerate(values)]
+    return TokenWeights(values, scores)
+
+
+def _permuted(values: Tensor, batch: int, view: SiteView, config: Sensitivity) -> Tensor:
+    site = f"{config.control_seed}/{view.index}/{view.site.name}"
+    return permuted(values, view.kinds[batch], [f"{site}/{sample}" for sample in view.samples[batch]])
 
 
 def _mean_sum(values: list[Tensor]) -> float:
     """Mean over samples of their scores' sum, samples without any score left out; 1 if there are no others."""
     sums = torch.cat([v.double().sum(1) for v in values])
     return float(sums[sums > 0].mean()) if bool((sums > 0).any()) else 1.0
-
-
-def modality_means(values: Tensor, kinds: Tensor) -> Tensor:
-    """Each sample's values ``[batch, tokens]`` replaced by their mean over its vision and over its text tokens."""
-    result = torch.zeros_like(values)
-    vision = kinds == TokenKind.VISION
-    for group in (vision, ~vision & (kinds != TokenKind.PADDING)):
-        mean = (values * group).sum(1, keepdim=True) / group.sum(1, keepdim=True).clamp(min=1)
-        result += mean * group
-    return result
 
 
 def normalized(values: list[Tensor], over: str) -> list[Tensor]:

@@ -1,0 +1,57 @@
+"""The weighted error that every searched scale is judged by: ``sum_{n,t} lambda_{n,t} err_{n,t}``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from qig.blockwise.capture import Call
+from qig.config.schema import GridEqualization
+from qig.quantization.linear import substituted
+from qig.sensitivity.estimator import SiteView
+
+ERRORS = {"mse": torch.square, "mae": torch.abs}
+
+
+class SiteError:
+    """Error of one site's output when its linears are replaced; err is a token's mean error over output channels.
+
+    Args:
+        view: the site; ``calls`` are those of the stream on which the error is measured.
+        config: ``scope`` module compares f's output, linear the outputs ``W x`` themselves; ``loss`` mse or mae.
+        weights: lambda ``[batch, tokens]`` per micro-batch.
+    """
+
+    def __init__(self, view: SiteView, config: GridEqualization, weights: list[Tensor]) -> None:
+        self.view = view
+        self.weights = weights
+        self.error = ERRORS[config.loss]
+        self.output = _module_output if config.scope == "module" else _linear_output
+        self.linears = {
+            name: linear for name, linear in view.setting.selected(view.block).items() if name in view.site.consumers
+        }
+        with torch.no_grad():
+            self.exact = [self.output(view, call) for call in view.calls]
+
+    def of_batch(self, index: int, replacements: Mapping[str, nn.Module]) -> Tensor:
+        """The weighted error of one micro-batch, a float32 scalar."""
+        with substituted(self.view.block, replacements):
+            found = self.output(self.view, self.view.calls[index])
+        return (self.error((self.exact[index] - found).float()).mean(-1) * self.weights[index]).sum()
+
+    @torch.no_grad()
+    def of_scale(self, scale: Tensor) -> float:
+        """The weighted error over all micro-batches of a candidate scale ``[channels]``."""
+        replacements = {name: self.view.setting.equalized(linear, scale) for name, linear in self.linears.items()}
+        return sum(float(self.of_batch(index, replacements).double()) for index in range(len(self.exact)))
+
+
+def _module_output(view: SiteView, call: Call) -> Tensor:
+    return call(view.f)
+
+
+def _linear_output(view: SiteView, call: Call) -> Tensor:
+    """Outputs of the site's linears side by side: the error of ``W x`` itself, as the paper's equation has it."""
+    return torch.cat([view.block.get_submodule(name)(call.x) for name in view.site.consumers], dim=-1)

@@ -1,0 +1,45 @@
+"""Scales learned per channel by gradient, from the grid's result, under the same weighted error.
+
+Rounding is passed straight through; scale and zero point of each group are differentiated. The best scales seen, by
+the true error, are kept, so that the result is never worse than the grid's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from qig.equalization.equalizer import Scale
+from qig.equalization.error import SiteError
+from qig.equalization.grid_search import GridSearch
+from qig.models.folding import shared
+from qig.sensitivity.estimator import SiteView
+
+
+class LearnedScales(GridSearch):
+    def scale(self, view: SiteView, weights: list[Tensor] | None) -> Scale:
+        view = self.on_stream(view)
+        error = SiteError(view, self.config, weights)
+        start = self.search(view, error)
+        best, least = start.value, min(start.losses)
+        logarithm = best.log().clone().requires_grad_()
+        optimizer = torch.optim.Adam([logarithm], lr=self.config.rate)
+        total = sum(float(w.double().sum()) for w in weights)
+        for _ in range(self.config.steps):
+            optimizer.zero_grad()
+            for index in range(len(error.exact)):
+                with torch.enable_grad():
+                    candidate = shared(view.block, view.site, logarithm.exp())
+                    replacements = {
+                        name: view.setting.equalized_through(linear, candidate)
+                        for name, linear in error.linears.items()
+                    }
+                    (error.of_batch(index, replacements) / total).backward()
+            optimizer.step()
+            candidate = shared(view.block, view.site, logarithm.detach().exp())
+            loss = error.of_scale(candidate)
+            if loss < least:
+                best, least = candidate, loss
+        return replace(start, value=best, learned_loss=least)

@@ -1,0 +1,47 @@
+"""How fine the weights are, and the controls that tell which part of a gain is due to which tokens are weighted."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from qig.data.tokens import TokenKind
+
+
+def modality_means(values: Tensor, kinds: Tensor) -> Tensor:
+    """Each sample's values ``[batch, tokens]`` replaced by their mean over its vision and over its text tokens."""
+    result = torch.zeros_like(values)
+    vision = kinds == TokenKind.VISION
+    for group in (vision, ~vision & (kinds != TokenKind.PADDING)):
+        mean = (values * group).sum(1, keepdim=True) / group.sum(1, keepdim=True).clamp(min=1)
+        result += mean * group
+    return result
+
+
+def without_special(values: Tensor, kinds: Tensor) -> Tensor:
+    """Values ``[batch, tokens]`` with 0 at the tokens that the chat template added."""
+    return values * (kinds != TokenKind.SPECIAL)
+
+
+def all_tokens(values: Tensor, kinds: Tensor) -> Tensor:
+    """Values as they are: special tokens have their own weight."""
+    return values
+
+
+GRANULARITIES = {"modality": modality_means, "token": without_special, "token_special": all_tokens}
+
+
+def permuted(values: Tensor, kinds: Tensor, names: list[str]) -> Tensor:
+    """Values ``[batch, tokens]`` shuffled over the real tokens of each sample.
+
+    ``names``: one a row; the permutation is a function of the name alone, whatever else is in the micro-batch.
+    """
+    result = values.clone()
+    for row, name in enumerate(names):
+        real = (kinds[row] != TokenKind.PADDING).nonzero().flatten()
+        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") >> 1
+        order = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed))
+        result[row, real] = values[row, real[order.to(real.device)]]
+    return result
