@@ -1,0 +1,94 @@
+"""The command line as a user meets it: a subprocess, its exit status, and what it says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import qig
+from qig.config import conf_dir
+
+SOURCE = Path(qig.__file__).parents[1]
+
+
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+    """``python -m qig`` in another folder than the clone, with its outputs below ``cwd``."""
+    env = {**os.environ, "PYTHONPATH": str(SOURCE), **environment}
+    env.pop("HYDRA_FULL_ERROR", None)
+    command = [sys.executable, "-m", "qig", *arguments]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+
+
+def records(store: Path) -> list[Path]:
+    return [folder for folder in store.glob("*/*") if folder.parent.name != "locks"]
+
+
+def test_help_shows_the_groups_and_their_choices(tmp_path):
+    found = run("--help", cwd=tmp_path)
+    assert found.returncode == 0
+    for group in ("model", "quant", "method", "sensitivity", "equalization", "rounding", "calibration", "tracking"):
+        choices = ", ".join(sorted(file.stem for file in (conf_dir() / group).glob("*.yaml")))
+        assert f"\n{group}: {choices}\n" in found.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_configuration_can_be_shown_without_running(tmp_path):
+    found = run("method=qig", "quant=w4a8", "--cfg", "job", cwd=tmp_path)
+    assert found.returncode == 0 and "bits: 4" in found.stdout and "kind: qig" in found.stdout
+    assert not records(tmp_path / "outputs/store")
+
+
+BAD = [
+    ("method=qgi", "qgi"),
+    ("quant.wieghts=1", "wieghts"),
+    ("equalization.points=many", "many"),
+    ("calibration.samples=0", "calibration.samples=0: expected 1 or more"),
+    ("quant.weights.group_size=100", "group_size=100 does not divide"),
+    ("rounding=none", "rounding=none keeps weights in 16 bits"),
+    ("model=hf", "model.path has no default"),
+    ("model.path=/no/such/checkpoint", "'/no/such/checkpoint' does not exist"),
+    ("model.path=owner/name", "'owner/name' is no local directory"),
+    ("store=/dev/null/store", "cannot be created"),
+    ("device=toaster", "device='toaster' cannot be used"),
+]
+
+
+@pytest.mark.parametrize(("override", "said"), BAD, ids=[override for override, _ in BAD])
+def test_mistakes_are_told_once_and_leave_nothing(tmp_path, override, said):
+    store = [] if override.startswith("store=") else [f"store={tmp_path / 'store'}"]
+    found = run(override, "tracking=none", *store, cwd=tmp_path)
+    told = found.stdout + found.stderr
+    assert found.returncode != 0
+    assert told.count("error:") == 1 and said in told[told.index("error:") :]
+    assert "Traceback" not in told
+    assert not records(tmp_path / "store")
+
+
+def test_run_then_the_same_run_then_a_sweep_with_a_failing_job(tmp_path):
+    """One store for all three, so that the model is evaluated once."""
+    (tmp_path / "elsewhere").mkdir()
+    common = ["method=rtn", "tracking=none", "evaluation.limit=20", "threads=1", f"store={tmp_path / 'store'}"]
+
+    first = run(*common, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "1 job: 1 finished" in first.stdout + first.stderr
+    made = {folder.parent.name for folder in records(tmp_path / "store")}
+    assert made == {"runs", "quantized", "evaluation"}
+    before = sorted(records(tmp_path / "store"))
+    assert len([folder for folder in before if folder.parent.name == "runs"]) == 2  # RTN and 16 bit
+
+    second = run(*common, cwd=tmp_path / "elsewhere")
+    assert second.returncode == 0, second.stderr
+    assert "already in the store" in second.stdout + second.stderr
+    assert sorted(records(tmp_path / "store")) == before
+
+    sweep = run("-m", *common, "quant.weights.group_size=100,128", cwd=tmp_path)
+    told = sweep.stdout + sweep.stderr
+    assert sweep.returncode != 0
+    assert "2 jobs: 1 finished (1 from the store), 1 failed" in told
+    assert "group_size=100 does not divide" in told and "Traceback" not in told
+    assert sorted(records(tmp_path / "store")) == before
