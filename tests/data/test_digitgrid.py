@@ -47,7 +47,7 @@ def test_scans_are_enlarged_bilinearly():
 
 
 def test_unknown_split_names_the_choices():
-    with pytest.raises(DataError, match="unknown split 'tset'.*test.*train"):
+    with pytest.raises(DataError, match=r"unknown split 'tset'.*test.*train"):
         SceneSampler("tset", 0)
 
 
@@ -106,7 +106,7 @@ def test_evaluation_set_is_the_published_one():
 
 
 def test_too_few_images_is_one_clear_error():
-    with pytest.raises(DataError, match="3 images allow .* fewer than 10 of each of the 11 types"):
+    with pytest.raises(DataError, match=r"3 images allow .* fewer than 10 of each of the 11 types"):
         evaluation_set(images=3, per_type=10)
 
 

@@ -48,9 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=_positive, help="training steps (default: the recipe's, 20 to 30 minutes)")
     parser.add_argument("--alignment-steps", type=_positive, help="steps of stage 1 (default: the recipe's)")
     parser.add_argument("--test-questions", type=_positive, default=200, help="test questions per type (default: 200)")
-    parser.add_argument(
-        "--threads", type=_positive, default=1, help="CPU threads (default: 1)"
-    )
+    parser.add_argument("--threads", type=_positive, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--save-every", type=_positive, default=500, help="steps between checkpoints (default: 500)")
     return parser
 
