@@ -1,0 +1,234 @@
+"""GPTQ and GPTAQ against explicit least squares per column, and what their token weights mean."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from oracles import rounding as oracle
+from qig.config.schema import GptqRounding
+from qig.errors import QigError
+from qig.quantization.grid import WeightGrid, quantize_weight
+from qig.quantization.setting import Setting
+from qig.rounding.gptq import gptq
+from qig.rounding.rounder import LinearInputs, weighted_moment
+from qig.rounding.second_order import Gptaq, Gptq
+
+ROWS, COLUMNS, TOKENS = 6, 24, 60
+GRIDS = {
+    "asymmetric-8": (3, False, 8),
+    "asymmetric-row": (3, False, None),
+    "symmetric-row": (4, True, None),
+    "symmetric-12": (4, True, 12),
+}
+
+
+def problem(seed: int, dead: int = 0, tokens: int = TOKENS):
+    """Weight ``[out, in]``, correlated inputs and their exact-stream versions ``[tokens, in]``, token weights."""
+    generator = np.random.default_rng(seed)
+    mixing = generator.normal(size=(COLUMNS, COLUMNS)) / 3 + np.diag(np.exp(generator.normal(size=COLUMNS)))
+    x = generator.normal(size=(tokens, COLUMNS)) @ mixing
+    exact = x + 0.3 * generator.normal(size=x.shape) @ mixing
+    x[:, COLUMNS - dead :] = 0
+    return generator.normal(size=(ROWS, COLUMNS)).astype(np.float32), x, exact, generator.random(tokens) ** 2
+
+
+def run(weight, x, token_weights, grid, exact=None, **options):
+    defaults = {"damping": 0.01, "block": 128, "order_by_activation": False, "static_groups": False}
+    tokens = torch.from_numpy(token_weights)
+    x = torch.from_numpy(x)
+    asymmetry = None
+    if exact is not None:
+        asymmetry = weighted_moment([torch.from_numpy(exact) - x], [x], [tokens])
+    moment = weighted_moment([x], [x], [tokens])
+    return gptq(torch.from_numpy(weight), moment, WeightGrid(*grid), asymmetry=asymmetry, **{**defaults, **options})
+
+
+def assert_same(found, expected) -> None:
+    integers, scale, zero = expected
+    np.testing.assert_array_equal(found.integers.numpy(), integers)
+    np.testing.assert_allclose(found.scale.numpy(), scale, rtol=1e-5)
+    if found.zero_point is not None:
+        np.testing.assert_array_equal(found.zero_point.numpy(), zero)
+
+
+def least_squares(weight, x, token_weights, grid, damping=0.01, **options):
+    bits, symmetric, group = grid
+    return oracle.column_by_column(
+        weight, x, token_weights, bits=bits, symmetric=symmetric, group=group, damping=damping, **options
+    )
+
+
+@pytest.mark.parametrize("asymmetric_term", [False, True], ids=["gptq", "gptaq"])
+@pytest.mark.parametrize("static", [False, True], ids=["renewed", "static"])
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+def test_every_column_is_a_least_squares_problem(grid, static, asymmetric_term):
+    for seed, damping in ((0, 0.01), (1, 0.2)):
+        weight, x, exact, token_weights = problem(seed)
+        exact = exact if asymmetric_term else None
+        found = run(weight, x, token_weights, grid, exact, damping=damping, static_groups=static)
+        assert_same(found, least_squares(weight, x, token_weights, grid, damping, static=static, exact=exact))
+        assert not torch.equal(found.integers, quantize_weight(torch.from_numpy(weight), WeightGrid(*grid)).integers)
+
+
+@pytest.mark.parametrize("asymmetric_term", [False, True], ids=["gptq", "gptaq"])
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+def test_order_by_activation(grid, asymmetric_term):
+    weight, x, exact, token_weights = problem(2)
+    exact = exact if asymmetric_term else None
+    found = run(weight, x, token_weights, grid, exact, order_by_activation=True, static_groups=True)
+    expected = least_squares(weight, x, token_weights, grid, by_activation=True, static=True, exact=exact)
+    assert_same(found, expected)
+    own_order = run(weight, x, token_weights, grid, exact, static_groups=True)
+    assert not torch.equal(found.integers, own_order.integers)
+
+
+@pytest.mark.parametrize("block", [1, 4, 5, 8, 16, 24, 128])
+@pytest.mark.parametrize("grid", [GRIDS["asymmetric-8"], GRIDS["symmetric-12"]], ids=["8", "12"])
+def test_block_size_is_speed_alone(grid, block):
+    """Also where it neither divides the group nor is a multiple of it."""
+    weight, x, exact, token_weights = problem(3)
+    found = run(weight, x, token_weights, grid, exact, block=block)
+    assert_same(found, least_squares(weight, x, token_weights, grid, exact=exact))
+
+
+def test_block_size_where_columns_are_reordered():
+    weight, x, exact, token_weights = problem(4)
+    options = {"order_by_activation": True, "static_groups": True}
+    expected = least_squares(weight, x, token_weights, (3, False, 8), by_activation=True, static=True, exact=exact)
+    for block in (1, 5, 7, 128):
+        assert_same(run(weight, x, token_weights, (3, False, 8), exact, block=block, **options), expected)
+
+
+@pytest.mark.parametrize("asymmetric_term", [False, True], ids=["gptq", "gptaq"])
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+def test_inputs_that_never_occur_are_rounded_to_nearest(grid, asymmetric_term):
+    weight, x, exact, token_weights = problem(5, dead=3)
+    if asymmetric_term:
+        exact[:, COLUMNS - 3 :] = 0
+    exact = exact if asymmetric_term else None
+    found = run(weight, x, token_weights, grid, exact, static_groups=True)
+    assert_same(found, least_squares(weight, x, token_weights, grid, static=True, exact=exact))
+    nearest = quantize_weight(torch.from_numpy(weight), WeightGrid(*grid))
+    assert torch.equal(found.integers[:, -3:], nearest.integers[:, -3:])
+    all_dead = run(weight, 0 * x, token_weights, grid, static_groups=True)
+    assert torch.equal(all_dead.integers, nearest.integers)
+
+
+@given(st.integers(0, 10_000), st.sampled_from(list(GRIDS.values())))
+def test_less_output_error_than_nearest_on_correlated_inputs(seed, grid):
+    """Of the last 20 correlated inputs only 6 directions are large: what one column loses the others can make up for."""
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=(TOKENS, 6)) @ generator.normal(size=(6, COLUMNS))
+    x += 0.1 * generator.normal(size=x.shape)
+    weight, token_weights = generator.normal(size=(16, COLUMNS)).astype(np.float32), generator.random(TOKENS)
+    ours = run(weight, x, token_weights, grid).dequantize().numpy()
+    nearest = quantize_weight(torch.from_numpy(weight), WeightGrid(*grid)).dequantize().numpy()
+    error = oracle.output_error(weight, ours, x, token_weights)
+    assert error < 0.8 * oracle.output_error(weight, nearest, x, token_weights)
+
+
+@given(st.integers(0, 10_000))
+def test_gptaq_comes_closer_to_the_exact_streams_output_than_gptq(seed):
+    """The drift is one that the inputs themselves can express, so that it can be made up for."""
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=(TOKENS, 6)) @ generator.normal(size=(6, COLUMNS))
+    x += 0.1 * generator.normal(size=x.shape)
+    exact = x @ (np.eye(COLUMNS) + 0.1 * generator.normal(size=(COLUMNS, COLUMNS)))
+    weight, token_weights = generator.normal(size=(16, COLUMNS)).astype(np.float32), generator.random(TOKENS)
+    grid = (4, False, 8)
+    errors = [
+        oracle.output_error(weight, run(weight, x, token_weights, grid, e).dequantize().numpy(), x, token_weights, exact)
+        for e in (None, exact)
+    ]
+    assert errors[1] < 0.9 * errors[0]
+
+
+def settings(**changes):
+    values = {"stream": "exact", "damping": 0.01, "block": 128, "order_by_activation": False, "static_groups": False}
+    return GptqRounding(**{"kind": "gptq", **values, **changes})
+
+
+SETTING = Setting(WeightGrid(3, False, 8), None, None)
+
+
+def linear_of(weight: np.ndarray) -> nn.Linear:
+    linear = nn.Linear(COLUMNS, ROWS)
+    linear.weight = nn.Parameter(torch.from_numpy(weight), requires_grad=False)
+    return linear
+
+
+def batched(values: np.ndarray) -> list[torch.Tensor]:
+    """Tokens as two micro-batches of two samples each."""
+    half = len(values) // 2
+    return [torch.from_numpy(part).unflatten(0, (2, -1)) for part in (values[:half], values[half:])]
+
+
+def test_linears_of_a_site_under_token_weights():
+    weight, x, exact, token_weights = problem(6)
+    other = weight[::-1].copy()
+    linears = {"q": linear_of(weight), "k": linear_of(other)}
+    inputs = LinearInputs(batched(exact), batched(x), batched(token_weights))
+    plain = Gptq(settings()).round(linears, SETTING, inputs)  # on the exact stream
+    assert_same(plain["q"], least_squares(weight, exact, token_weights, (3, False, 8)))
+    assert_same(plain["k"], least_squares(other, exact, token_weights, (3, False, 8)))
+    found = Gptq(settings(stream="quantized")).round(linears, SETTING, inputs)
+    assert_same(found["q"], least_squares(weight, x, token_weights, (3, False, 8)))
+    both = Gptaq(settings(kind="gptaq", stream="quantized")).round(linears, SETTING, inputs)
+    assert_same(both["k"], least_squares(other, x, token_weights, (3, False, 8), exact=exact))
+
+
+def test_integer_weights_are_repeated_tokens():
+    weight, x, exact, _ = problem(7)
+    times = np.random.default_rng(0).integers(0, 4, len(x))
+    weighted = run(weight, x, times.astype(float), (3, False, 8), exact)
+    repeated_x, repeated_exact = np.repeat(x, times, axis=0), np.repeat(exact, times, axis=0)
+    repeated = run(weight, repeated_x, np.ones(len(repeated_x)), (3, False, 8), repeated_exact)
+    assert torch.equal(weighted.integers, repeated.integers)
+    assert not torch.equal(weighted.integers, run(weight, x, np.ones(len(x)), (3, False, 8), exact).integers)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e-3, 1e6])
+def test_token_weights_have_no_unit(unit):
+    """Equal weights, whatever their size, are no weights; also where inputs are missing."""
+    weight, x, exact, token_weights = problem(8, dead=2)
+    for weights in (np.ones(len(x)), token_weights):
+        one, other = (run(weight, x, weights * factor, (3, False, 8), exact, damping=0.1) for factor in (1, unit))
+        assert torch.equal(one.integers, other.integers)
+        torch.testing.assert_close(one.scale, other.scale, rtol=1e-5, atol=0)
+
+
+def test_tokens_without_weight_may_hold_anything():
+    weight, x, exact, token_weights = problem(9)
+    token_weights[:5] = 0
+    before = run(weight, x, token_weights, (3, False, 8), exact)
+    x[:5], exact[:5] = np.nan, np.inf
+    assert torch.equal(before.integers, run(weight, x, token_weights, (3, False, 8), exact).integers)
+
+
+def test_order_of_its_own_and_groups_that_are_renewed_exclude_each_other():
+    weight, x, _, token_weights = problem(0)
+    with pytest.raises(ValueError, match="static groups"):
+        run(weight, x, token_weights, (3, False, 8), order_by_activation=True)
+    assert_same(  # one group a row: its scale does not depend on the order
+        run(weight, x, token_weights, (3, False, None), order_by_activation=True),
+        least_squares(weight, x, token_weights, (3, False, None), by_activation=True),
+    )
+
+
+def test_fewer_tokens_than_inputs_need_damping():
+    weight, x, _, token_weights = problem(0, tokens=10)
+    assert_same(run(weight, x, token_weights, (3, False, 8)), least_squares(weight, x, token_weights, (3, False, 8)))
+    with pytest.raises(QigError, match=r"raise rounding\.damping \(now 0"):
+        run(weight, x, token_weights, (3, False, 8), damping=0.0)
+
+
+def test_the_weight_is_left_as_it_was():
+    weight, x, exact, token_weights = problem(0)
+    before = weight.copy()
+    run(weight, x, token_weights, (3, False, 8), exact)
+    np.testing.assert_array_equal(weight, before)
