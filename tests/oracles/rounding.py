@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from oracles.grid import fake_weight
+
 TINY = 1e-5
 
 
@@ -72,7 +74,7 @@ def column_by_column(
     return integers, scale, zero
 
 
-def output_error(weight: np.ndarray, rounded: np.ndarray, x: np.ndarray, token_weights: np.ndarray, exact=None) -> float:
+def output_error(weight, rounded, x, token_weights, exact=None) -> float:
     """``sum_t lambda_t |W x~_t - W^ x_t|^2``."""
     reference = x if exact is None else exact
     return float((token_weights[:, None] * (reference @ weight.T - x @ rounded.T) ** 2).sum())
@@ -80,18 +82,20 @@ def output_error(weight: np.ndarray, rounded: np.ndarray, x: np.ndarray, token_w
 
 def best_clip(weight: np.ndarray, x: np.ndarray, token_weights, bits, symmetric, group, points, max_shrink):
     """The weight ``[out, in]`` clipped group by group: the share of the largest magnitude with the least output error
-    of the group alone, every candidate tried on the tokens."""
-    best = weight.astype(np.float64).copy()
+    of the group alone, every candidate tried on the tokens.
+
+    The candidates are float32: where both ends are clipped, the zero point of an asymmetric grid is a tie.
+    """
+    best = weight.copy()
     size = group or weight.shape[1]
     for row in range(weight.shape[0]):
         for start in range(0, weight.shape[1], size):
             part = slice(start, start + size)
-            w, tried = weight[row, part].astype(np.float64), []
+            w, tried = weight[row, part], []
             for step in range(points):
-                limit = np.abs(w).max() * (1 - max_shrink * step / points)
+                limit = np.abs(w).max() * np.float32(1 - max_shrink * step / points)
                 clipped = np.clip(w, -limit, limit)
-                scale, zero = parameters(clipped[None], bits, symmetric)
-                rounded = (to_integers(clipped, scale, zero, bits, symmetric) - zero) * scale
+                rounded = fake_weight(clipped[None], bits, symmetric, None)[0]
                 tried.append((float((token_weights * (x[:, part] @ (rounded - w)) ** 2).sum()), step, clipped))
             best[row, part] = min(tried, key=lambda t: t[:2])[2]
     return best

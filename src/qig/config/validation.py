@@ -9,11 +9,15 @@ import re
 from copy import deepcopy
 
 from qig.config.schema import (
+    ClippedRounding,
     Config,
     Equalization,
+    GptqRounding,
     GridEqualization,
+    LearnedEqualization,
     ModalityGradientSensitivity,
     NoEqualization,
+    PerturbationSensitivity,
     QigSensitivity,
     Quant,
     Rounding,
@@ -68,6 +72,7 @@ def check(config: Config) -> None:
     _check_quant(config)
     _check_sensitivity(config)
     _check_equalization(config.equalization)
+    _check_rounding(config)
     _at_least("calibration.samples", config.calibration.samples, 1)
     _at_least("calibration.tokens_per_batch", config.calibration.tokens_per_batch, 1)
     _at_least("evaluation.batch_size", config.evaluation.batch_size, 1)
@@ -114,12 +119,18 @@ def _check_sensitivity(config: Config) -> None:
         raise ConfigError("sensitivity=modality_gradient has granularity modality only; token weights: sensitivity=qig")
     if isinstance(sensitivity, QigSensitivity):
         _at_least("sensitivity.nodes", sensitivity.nodes, 1)
+        _at_least("sensitivity.max_nodes", sensitivity.max_nodes, sensitivity.nodes)
+        _at_least("sensitivity.warmup_sites", sensitivity.warmup_sites, 0)
+        if sensitivity.factor <= 0:
+            raise ConfigError(f"sensitivity.factor={sensitivity.factor}: expected a positive factor")
         if sensitivity.tolerance <= 0:
             raise ConfigError(
                 f"sensitivity.tolerance={sensitivity.tolerance}: expected a positive completeness residual"
             )
         if sensitivity.clip_factor < 0:
             raise ConfigError(f"sensitivity.clip_factor={sensitivity.clip_factor}: expected 0 or more times the IQR")
+    if isinstance(sensitivity, PerturbationSensitivity):
+        _at_least("sensitivity.rows_per_batch", sensitivity.rows_per_batch, 1)
 
 
 def _check_equalization(equalization: Equalization) -> None:
@@ -130,6 +141,30 @@ def _check_equalization(equalization: Equalization) -> None:
         _at_least("equalization.points", equalization.points, 1)
         if equalization.step <= 0:
             raise ConfigError(f"equalization.step={equalization.step}: expected a positive step of the exponent")
+    if isinstance(equalization, LearnedEqualization):
+        _at_least("equalization.steps", equalization.steps, 1)
+        if equalization.rate <= 0:
+            raise ConfigError(f"equalization.rate={equalization.rate}: expected a positive learning rate")
+
+
+def _check_rounding(config: Config) -> None:
+    rounding = config.rounding
+    if isinstance(rounding, ClippedRounding):
+        _at_least("rounding.points", rounding.points, 1)
+        if not 0 <= rounding.max_shrink < 1:
+            raise ConfigError(f"rounding.max_shrink={rounding.max_shrink}: expected a share of the range, 0 to below 1")
+    if isinstance(rounding, GptqRounding):
+        _at_least("rounding.block", rounding.block, 1)
+        if rounding.damping < 0:
+            raise ConfigError(f"rounding.damping={rounding.damping}: expected 0 or more times the mean diagonal")
+        if rounding.kind == "gptaq" and rounding.stream != "quantized":
+            raise ConfigError("rounding=gptaq is about the quantized stream's inputs: rounding.stream=quantized")
+        grouped = config.quant.weights is not None and config.quant.weights.group_size is not None
+        if rounding.order_by_activation and grouped and not rounding.static_groups:
+            raise ConfigError(
+                "rounding.order_by_activation=true with groups cannot be packed unless their scales are fixed "
+                "beforehand: rounding.static_groups=true, or one scale a row (quant.weights.group_size=null)"
+            )
 
 
 def _at_least(key: str, value: int, low: int) -> None:

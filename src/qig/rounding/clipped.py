@@ -13,7 +13,7 @@ from qig.rounding.rounder import LinearInputs, Rounder, weighted_moment
 
 
 class ClippedNearest(Rounder):
-    """Per group the share of its range that gives the least squared output error of that group alone.
+    """Per group the share of its largest magnitude that gives the least squared output error of that group alone.
 
     The error of a group g is ``d_g^T H_gg d_g`` with ``d = W - Q(clip(W))`` and H the weighted second moment of the
     exact stream's inputs. Query and key projections are left alone, as AWQ leaves them: their product is what counts.
@@ -39,15 +39,12 @@ class ClippedNearest(Rounder):
         return torch.cat([self._clipped_group(weight[:, group], moment[group, group], grid) for group in groups], dim=1)
 
     def _clipped_group(self, weight: Tensor, moment: Tensor, grid: WeightGrid) -> Tensor:
-        low, high = weight.aminmax(dim=1, keepdim=True)
-        if grid.symmetric:
-            high = weight.abs().amax(1, keepdim=True)
-            low = -high
+        largest = weight.abs().amax(1, keepdim=True)
         one_group = WeightGrid(grid.bits, grid.symmetric, None)
         best, least = weight, None
         for step in range(self.config.points):
             share = 1 - self.config.max_shrink * step / self.config.points
-            clipped = weight.clamp(low * share, high * share)
+            clipped = weight.clamp(-largest * share, largest * share)
             difference = quantize_weight(clipped, one_group).dequantize() - weight
             error = ((difference @ moment) * difference).sum(1, keepdim=True)
             if least is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qig.errors import QigError
 from qig.quantization.grid import QuantizedWeight, WeightGrid, weight_parameters
 
 
@@ -84,13 +85,23 @@ def gptq(
 
 def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
     """Upper Cholesky factor U of the damped inverse, ``H^-1 = U^T U``; for every k the trailing block of U gives the
-    inverse of the trailing block of H. Inputs that never occur get a 1 on the diagonal, so that they are rounded to
-    nearest. ``[in, in]`` float64."""
+    inverse of the trailing block of H. ``[in, in]`` float64.
+
+    Inputs that never occur get the mean of the others on the diagonal, so that they are rounded to nearest. (The
+    released codes put a 1 there, which enters the damping; token weights have no unit, so that it would mean nothing.)
+
+    Raises:
+        QigError: the damped Hessian is not positive definite.
+    """
     hessian = hessian.clone()
     diagonal = hessian.diagonal()
-    diagonal[diagonal == 0] = 1
-    diagonal += damping * diagonal.mean()
-    lower = torch.linalg.cholesky(hessian)
+    seen = diagonal != 0
+    mean = diagonal[seen].mean() if bool(seen.any()) else torch.ones((), dtype=hessian.dtype, device=hessian.device)
+    diagonal[~seen] = mean
+    diagonal += damping * mean
+    lower, failed = torch.linalg.cholesky_ex(hessian)
+    if bool(failed):
+        raise QigError(f"the Hessian of {len(hessian)} inputs is singular; raise rounding.damping (now {damping})")
     return torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
 
 
