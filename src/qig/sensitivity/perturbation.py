@@ -37,8 +37,8 @@ class Perturbation(Estimator):
         return Scores(values)
 
     def _mixed(self, view: SiteView, call: Call, x_q: Tensor, real: Tensor) -> Tensor:
-        exact = call(view.f).float()
-        scores = torch.zeros(real.shape, device=real.device)
+        exact = _at_least_single(call(view.f))
+        scores = torch.zeros(real.shape, dtype=exact.dtype, device=real.device)
         for row in range(len(real)):
             tokens = real[row].nonzero().flatten()
             kwargs = {name: _row(value, row, len(real)) for name, value in call.kwargs.items()}
@@ -46,13 +46,17 @@ class Perturbation(Estimator):
                 x = call.x[row].expand(len(chunk), -1, -1).clone()
                 x[torch.arange(len(chunk)), chunk] = x_q[row, chunk]
                 changed = Call(x, {name: _repeat(value, len(chunk)) for name, value in kwargs.items()})(view.f)
-                difference = (changed.float() - exact[row]).abs().mean(-1) * real[row]
+                difference = (_at_least_single(changed) - exact[row]).abs().mean(-1) * real[row]
                 scores[row, chunk] = difference.sum(1)
         return scores
 
 
 def _pointwise(view: SiteView, call: Call, x_q: Tensor) -> Tensor:
-    return (call(view.f) - call(view.f, x_q)).abs().float().mean(-1)
+    return (_at_least_single(call(view.f)) - _at_least_single(call(view.f, x_q))).abs().mean(-1)
+
+
+def _at_least_single(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _row(value: Any, row: int, rows: int) -> Any:

@@ -1,0 +1,57 @@
+"""Token gradients against one autograd pass a sample through the model's own loss, without hooks or padding."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from qig.config.schema import TokenGradientSensitivity
+from qig.data.tokens import TokenKind
+from qig.sensitivity.estimator import SiteView
+from qig.sensitivity.token_gradient import TokenGradient
+
+
+class Shifted(nn.Module):
+    """``linear(x) + shift``: the gradient at ``shift = 0`` is that at the linear's output."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear, self.shift = linear, None
+
+    def forward(self, x):
+        y = self.linear(x)
+        self.shift = torch.zeros_like(y, requires_grad=True)
+        return y + self.shift
+
+
+def oracle(loaded, batch, half: str, name: str, index: int) -> torch.Tensor:
+    """``mean_c |dL/dy|`` of one sample at ``half.name`` of a block, ``[tokens]``."""
+    parent = loaded.blocks[index].get_submodule(half)
+    probe = Shifted(getattr(parent, name))
+    setattr(parent, name, probe)
+    with torch.enable_grad():
+        loss = loaded.model(**batch.inputs, labels=batch.labels, use_cache=False).loss
+        (gradient,) = torch.autograd.grad(loss, probe.shift)
+    setattr(parent, name, probe.linear)
+    return gradient[0].abs().mean(-1)
+
+
+def test_every_site_on_every_architecture(fresh_model, digit_samples, batches_of, any_tiny):
+    loaded = fresh_model(any_tiny)
+    (padded,) = batches_of(loaded, digit_samples[:3], 10_000)
+    estimator = TokenGradient(TokenGradientSensitivity("token_gradient", "token_special", "sample", "none", 0))
+    estimator.prepare(loaded, [padded], torch.device("cpu"))
+    alone = {batch.ids[0]: batch for batch in batches_of(loaded, digit_samples[:3], 1)}
+    for index in range(2):
+        for site in loaded.architecture.sites:
+            kinds = [padded.kinds]
+            view = SiteView(index, 0, loaded.blocks[index], site, None, [], None, kinds, [padded.ids])
+            (found,) = estimator.scores(view).values
+            half, name = ("self_attn", "o_proj") if site.name.startswith("attn") else ("mlp", "down_proj")
+            for row, sample in enumerate(padded.ids):
+                expected = oracle(loaded, alone[sample], half, name, index)
+                own = found[row][: len(expected)]
+                assert float((own - expected).abs().max()) < 1e-4 * float(expected.max())
+                assert (found[row][len(expected) :] == 0).all()
+    vision = padded.kinds == TokenKind.VISION
+    assert (found[vision] == 0).all()  # behind the last block's outputs no answer looks at a vision token
