@@ -28,7 +28,8 @@ def path_scalar(
         difference = difference - _quantized_output(view, config, call, x)
     elif config.target == "error_vs_reference":
         with torch.no_grad():
-            difference = difference - call(view.f, reference)
+            start = call(view.f, reference)
+        difference = difference - start
     return config.factor * (difference.abs().float().mean(-1) * real).sum(1)
 
 
