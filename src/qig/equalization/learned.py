@@ -26,7 +26,7 @@ class LearnedScales(GridSearch):
         best, least = start.value, min(start.losses)
         logarithm = best.log().clone().requires_grad_()
         optimizer = torch.optim.Adam([logarithm], lr=self.config.rate)
-        total = sum(float(w.double().sum()) for w in weights)
+        unit = least if least > 0 else 1.0  # Adam's epsilon must not depend on how small the site's outputs are
         for _ in range(self.config.steps):
             optimizer.zero_grad()
             for index in range(len(error.exact)):
@@ -36,7 +36,7 @@ class LearnedScales(GridSearch):
                         name: view.setting.equalized_through(linear, candidate)
                         for name, linear in error.linears.items()
                     }
-                    (error.of_batch(index, replacements) / total).backward()
+                    (error.of_batch(index, replacements) / unit).backward()
             optimizer.step()
             candidate = shared(view.block, view.site, logarithm.detach().exp())
             loss = error.of_scale(candidate)

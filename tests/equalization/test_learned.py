@@ -1,0 +1,198 @@
+"""Scales learned by gradient: straight-through values and derivatives, and never worse than the grid."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oracles import toy
+from oracles.grid import fake_activation, fake_weight
+from qig.blockwise.capture import Call
+from qig.config.schema import LearnedEqualization
+from qig.equalization.error import SiteError
+from qig.equalization.grid_search import GridSearch
+from qig.equalization.learned import LearnedScales
+from qig.models.architectures import LLAMA_SITES
+from qig.quantization.grid import WeightGrid, fake_quantize_through, quantize_weight
+from qig.quantization.setting import Setting
+from qig.sensitivity.estimator import SiteView
+
+ALL = re.compile(r"(self_attn\.(q|k|v|o)|mlp\.(gate|up|down))_proj")
+SETTINGS = {
+    "w3a16": Setting(WeightGrid(3, False, 4), None, ALL),
+    "w4a8": Setting(WeightGrid(4, True, None), 8, ALL),
+}
+SITES = {site.name: site for site in LLAMA_SITES}
+
+
+def config(**changes) -> LearnedEqualization:
+    base = LearnedEqualization("learned", list(SITES), False, 5, 0.2, "module", "mse", "exact", "mean", 20, 0.02)
+    return replace(base, **changes)
+
+
+def make_view(site: str, setting: str, seed: int = 0):
+    width = 12 if site == "mlp_out" else 8
+    generator = torch.Generator().manual_seed(seed)
+    channels = torch.exp(torch.randn(width, generator=generator, dtype=torch.float64))
+    kinds = [torch.tensor([[3] * n + [0] * (max(ns) - n) for n in ns], dtype=torch.uint8) for ns in ((5, 3), (4, 4))]
+    calls = [Call(torch.randn(*k.shape, width, generator=generator, dtype=torch.float64) * channels, {}) for k in kinds]
+    drifted = [Call(c.x + 0.2 * torch.randn(c.x.shape, generator=generator, dtype=torch.float64), {}) for c in calls]
+    view = SiteView(0, 0, toy.Block(seed=seed), SITES[site], SETTINGS[setting], calls, drifted, kinds, [])
+    weights = [torch.rand(k.shape, generator=generator) ** 4 * (k != 0) for k in kinds]
+    return view, weights
+
+
+def true_error(view, weights, scale, loss: str = "mse") -> float:
+    """The weighted module error of a scale, sample by sample, with NumPy's grids."""
+    site, grid = view.site.name, view.setting.weights
+    exact = toy.weights_of(view.block)
+    s = scale.double().numpy()
+    quantized = dict(exact)
+    for name in toy.CONSUMERS[site]:
+        fake = fake_weight(exact[name].numpy() * s, grid.bits, grid.symmetric, grid.group_size)
+        quantized[name] = torch.from_numpy(fake)
+    f, _ = toy.FUNCTIONS[site]
+    total = 0.0
+    for call, weight in zip(view.calls, weights, strict=True):
+        for row, x in enumerate(call.x):
+            divided = x.numpy() / s
+            if view.setting.activation_bits is not None:
+                divided = fake_activation(divided, view.setting.activation_bits)
+            error = f(x, exact) - f(x, quantized, torch.from_numpy(divided))
+            error = error**2 if loss == "mse" else error.abs()
+            total += float((error.mean(-1) * weight[row]).sum())
+    return total
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae"])
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("site", SITES)
+def test_never_worse_than_the_grid_by_the_true_error(site, setting, loss):
+    view, weights = make_view(site, setting)
+    grid = GridSearch(config(loss=loss)).scale(view, weights)
+    found = LearnedScales(config(loss=loss)).scale(view, weights)
+    assert found.losses == grid.losses and found.exponent == grid.exponent
+    assert found.learned_loss <= min(grid.losses)
+    assert found.learned_loss == pytest.approx(true_error(view, weights, found.value, loss), rel=1e-4)
+
+
+def test_learning_pays():
+    """On most toys; on some the grid's point is the best that is seen."""
+    gains = []
+    for seed in range(6):
+        view, weights = make_view("mlp_in", "w3a16", seed)
+        found = LearnedScales(config()).scale(view, weights)
+        gains.append(found.learned_loss / min(found.losses))
+    assert np.median(gains) < 0.9
+
+
+def test_weights_decide_what_is_learned():
+    view, weights = make_view("mlp_out", "w3a16")
+    one, other = [w.clone() for w in weights], [w.clone() for w in weights]
+    one[0][:], other[1][:] = 0, 0
+    found = [LearnedScales(config()).scale(view, w).value for w in (one, other)]
+    assert not torch.allclose(*found, rtol=1e-2)
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1e8])
+def test_learning_does_not_depend_on_the_size_of_the_outputs(unit):
+    """Large models' outputs are tiny at some sites: what is learned must not vanish in Adam's epsilon. A power of two,
+    so that nothing but the exponent of a floating-point number changes."""
+    view, weights = make_view("mlp_in", "w3a16", seed=1)
+    before = LearnedScales(config()).scale(view, weights)
+    assert before.learned_loss < min(before.losses)
+    view.block.mlp.down_proj.weight *= 2.0 ** round(np.log2(unit))
+    after = LearnedScales(config()).scale(view, weights)
+    torch.testing.assert_close(after.value, before.value, rtol=1e-4, atol=0)
+
+
+def test_stream():
+    """``stream: quantized``: errors, statistic and learning on x_q, the exact function applied to it as the target."""
+    view, weights = make_view("mlp_in", "w4a8")
+    on_quantized = replace(view, calls=view.quantized_calls, quantized_calls=None)
+    for method in (GridSearch, LearnedScales):
+        found = method(config(stream="quantized")).scale(view, weights)
+        expected = method(config(stream="exact")).scale(on_quantized, weights)
+        other = method(config(stream="exact")).scale(view, weights)
+        assert torch.equal(found.value, expected.value) and found.losses == expected.losses
+        assert found.losses != other.losses
+        assert method(config(stream="quantized")).needs_quantized_stream
+        assert not method(config(stream="exact")).needs_quantized_stream
+
+
+@given(st.integers(0, 10_000), st.sampled_from([(3, False, 4), (2, False, None), (4, True, None), (8, True, 6)]))
+def test_straight_through_values_are_those_of_the_grid_bit_for_bit(seed, grid):
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(5, 12, generator=generator) * torch.exp(3 * torch.randn(5, 1, generator=generator))
+    weight[0, :4] = 0.25  # a group without range
+    grid = WeightGrid(*grid)
+    expected = quantize_weight(weight, grid).dequantize()
+    assert torch.equal(fake_quantize_through(weight, grid), expected)
+
+
+def frozen(weight: np.ndarray, at: np.ndarray, grid: WeightGrid) -> np.ndarray:
+    """The grid with every rounding of ``at`` kept as an offset, so that it is smooth: what straight-through assumes."""
+    size = grid.group_size or weight.shape[1]
+    result = np.zeros_like(weight)
+    for row in range(len(weight)):
+        for start in range(0, weight.shape[1], size):
+            part = slice(start, start + size)
+
+            def parameters(w):
+                if grid.symmetric:
+                    return max(np.abs(w).max(), 1e-5) / grid.high, 0.0
+                scale = max(w.max() - w.min(), 1e-5) / grid.high
+                return scale, -w.min() / scale
+
+            scale, zero = parameters(weight[row, part])
+            scale_at, zero_at = parameters(at[row, part])
+            offset = np.rint(zero_at) - zero_at
+            zero = np.clip(zero + offset, 0, grid.high) if not grid.symmetric else 0.0
+            steps = weight[row, part] / scale + (np.rint(at[row, part] / scale_at) - at[row, part] / scale_at)
+            result[row, part] = (np.clip(steps + zero, grid.low, grid.high) - zero) * scale
+    return result
+
+
+@pytest.mark.parametrize("grid", [(3, False, 4), (4, True, None)])
+def test_gradients_of_the_grid_are_finite_differences_with_the_roundings_kept(grid):
+    grid = WeightGrid(*grid)
+    generator = np.random.default_rng(0)
+    weight, scale = generator.normal(size=(3, 8)), np.exp(0.1 * generator.normal(size=8))
+    weight[:, ::4], weight[:, 1::4] = -2.5, 2  # zero points inside their range: at its end there is no derivative
+    toward = generator.normal(size=(3, 8))
+
+    def smooth(s):
+        return float((frozen(weight * s, weight * scale, grid) * toward).sum())
+
+    s = torch.from_numpy(scale).float().requires_grad_()
+    fake = fake_quantize_through(torch.from_numpy(weight).float() * s, grid)
+    (found,) = torch.autograd.grad((fake * torch.from_numpy(toward).float()).sum(), s)
+    for channel in range(8):
+        step = np.zeros(8)
+        step[channel] = 1e-6
+        expected = (smooth(scale + step) - smooth(scale - step)) / 2e-6
+        assert float(found[channel]) == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("site", SITES)
+def test_the_differentiated_error_is_the_searchs(site, setting):
+    view, weights = make_view(site, setting)
+    error = SiteError(view, config(), weights)
+    start = torch.linspace(-0.5, 0.5, view.calls[0].x.shape[-1])
+    logarithm, total = start.clone().requires_grad_(), 0.0
+    for index in range(len(view.calls)):
+        with torch.enable_grad():
+            replaced = {n: view.setting.equalized_through(m, logarithm.exp()) for n, m in error.linears.items()}
+            value = error.of_batch(index, replaced)
+        value.backward()
+        total += float(value.detach())
+    assert total == pytest.approx(error.of_scale(start.exp()), rel=1e-5)
+    assert total == pytest.approx(true_error(view, weights, start.exp()), rel=1e-4)
+    assert torch.isfinite(logarithm.grad).all() and float(logarithm.grad.norm()) > 0
