@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
+from qig.about import About
 from qig.config.schema import Equalization
 from qig.data.tokens import TokenKind
 from qig.sensitivity.estimator import SiteView
@@ -33,6 +35,7 @@ class Scale:
 class Equalizer(ABC):
     """Finds the scale of a site. ``needs_weights`` says whether token weights enter; without them none are computed."""
 
+    about: ClassVar[About]
     needs_weights = False
     needs_quantized_stream = False
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from qig.about import About
 from qig.equalization.equalizer import Equalizer, Scale, mean_activation
 from qig.equalization.error import SiteError
 from qig.errors import QigError
@@ -21,6 +22,15 @@ SMALLEST = 1e-4
 
 
 class GridSearch(Equalizer):
+    about = About(
+        formula=(
+            "s = argmin over r of sum_{n,t} lambda err; s_r = mean|x|^r / sqrt(max s min s), r = 0, "
+            "0.05, .., 0.95"
+        ),
+        cost="1 forward, and 1 per grid point (20)",
+        needs="token weights; the quantized stream if `stream: quantized`",
+        source="AWQ, arXiv 2306.00978; weighted as in MBQ and QIG",
+    )
     needs_weights = True
 
     @property

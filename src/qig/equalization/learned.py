@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from qig.about import About
 from qig.equalization.equalizer import Scale
 from qig.equalization.error import SiteError
 from qig.equalization.grid_search import GridSearch
@@ -19,6 +20,16 @@ from qig.sensitivity.estimator import SiteView
 
 
 class LearnedScales(GridSearch):
+    about = About(
+        formula=(
+            "s = argmin of sum_{n,t} lambda err by Adam on log s, rounding straight through, from the "
+            "grid's result; the best seen is kept"
+        ),
+        cost="the grid's, and per step (30) 2 forward and 1 backward",
+        needs="token weights; the quantized stream if `stream: quantized`",
+        source="this project; scales learned by gradient as in OmniQuant, arXiv 2308.13137",
+    )
+
     def scale(self, view: SiteView, weights: list[Tensor] | None) -> Scale:
         view = self.on_stream(view)
         error = SiteError(view, self.config, weights)

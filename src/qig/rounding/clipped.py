@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from qig.about import About
 from qig.quantization.grid import QuantizedWeight, WeightGrid, quantize_weight
 from qig.quantization.setting import Setting
 from qig.rounding.rounder import LinearInputs, Rounder, weighted_moment
@@ -19,6 +20,12 @@ class ClippedNearest(Rounder):
     exact stream's inputs. Query and key projections are left alone, as AWQ leaves them: their product is what counts.
     """
 
+    about = About(
+        formula="Q(clip(w, -c, c)), c = argmin of d_g^T H_gg d_g per group, d = Q(clip(w)) - w; not for q and k",
+        cost="0 (1 matrix product per candidate, 10)",
+        needs="token weights",
+        source="AWQ's clipping, arXiv 2306.00978 and its code",
+    )
     needs_inputs = True
 
     def round(

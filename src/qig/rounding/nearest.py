@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from qig.about import About
 from qig.quantization.grid import QuantizedWeight, quantize_weight
 from qig.quantization.setting import Setting
 from qig.rounding.rounder import LinearInputs, Rounder
@@ -13,6 +14,13 @@ from qig.rounding.rounder import LinearInputs, Rounder
 
 class Nearest(Rounder):
     """The nearest point of the setting's grid for every weight."""
+
+    about = About(
+        formula="Q(w)",
+        cost="0",
+        needs="nothing",
+        source="-",
+    )
 
     def round(
         self, linears: Mapping[str, nn.Linear], setting: Setting, inputs: LinearInputs | None

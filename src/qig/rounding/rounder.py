@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
+from qig.about import About
 from qig.config.schema import Rounding
 from qig.quantization.grid import QuantizedWeight
 from qig.quantization.setting import Setting
@@ -31,6 +33,7 @@ class LinearInputs:
 class Rounder(ABC):
     """Turns the linears of a site into integers. ``needs_inputs``: without data there is nothing to go by."""
 
+    about: ClassVar[About]
     needs_inputs = False
     needs_quantized_stream = False
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from qig.about import About
 from qig.quantization.grid import QuantizedWeight
 from qig.quantization.setting import Setting
 from qig.rounding.gptq import gptq
@@ -15,6 +16,15 @@ from qig.rounding.rounder import LinearInputs, Rounder, uses, weighted_moment
 class Gptq(Rounder):
     """``H = sum lambda x x^T`` over the inputs of the configured stream; one H for all linears of a site."""
 
+    about = About(
+        formula=(
+            "column by column: Q(w_q); the columns F behind q take up (w_q - Q(w_q)) H_qF H_FF^-1, H = "
+            "sum_{n,t} lambda x x^T"
+        ),
+        cost="0 (1 Cholesky factorisation per site, 1 matrix product per linear and 128 columns)",
+        needs="token weights; the quantized stream if `stream: quantized`",
+        source="GPTQ, arXiv 2210.17323; weighted as in QIG's Table 5",
+    )
     needs_inputs = True
 
     @property
@@ -47,6 +57,15 @@ class Gptq(Rounder):
 class Gptaq(Gptq):
     """GPTQ that aims at the full-precision stream's output: x in H is the quantized stream's, the target ``W x~``."""
 
+    about = About(
+        formula=(
+            "GPTQ, and the columns F behind q also take up w_q A_qF H_FF^-1, A = sum_{n,t} lambda (x~ - "
+            "x) x^T with x~ exact, x quantized"
+        ),
+        cost="GPTQ's",
+        needs="token weights; the quantized stream",
+        source="GPTAQ, arXiv 2504.02692 (codes in use multiply the term by 0.25)",
+    )
     needs_quantized_stream = True
 
     def asymmetry(self, inputs: LinearInputs) -> Tensor | None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from qig.about import About
 from qig.data.calibration import CalibrationBatch
 from qig.errors import ModelError
 from qig.models.loading import LoadedModel
@@ -16,6 +17,13 @@ from qig.sensitivity.estimator import Estimator, Scores, SiteView
 
 class AttentionReceived(Estimator):
     """Both halves of a block use the attention of that block; queries at padding do not count."""
+
+    about = About(
+        formula="mean over heads and real queries of the attention probability that key t receives",
+        cost="one forward pass of the whole model per micro-batch, for all sites",
+        needs="an attention module that returns its probabilities",
+        source="QIG's Table 1, arXiv 2603.17809",
+    )
 
     @torch.no_grad()
     def prepare(self, loaded: LoadedModel, batches: list[CalibrationBatch], device: torch.device) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from qig.about import About
 from qig.blockwise.capture import Call
 from qig.config.schema import Sensitivity
 from qig.data.calibration import CalibrationBatch
@@ -94,6 +96,7 @@ class Estimator(ABC):
     left to average (and must not spread weight over text tokens that the method weighs zero).
     """
 
+    about: ClassVar[About]
     needs_quantized_stream = False
     per_modality = False
 

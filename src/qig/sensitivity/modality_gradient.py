@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qig.about import About
 from qig.config.schema import ModalityGradientSensitivity
 from qig.data.calibration import CalibrationBatch
 from qig.data.tokens import TokenKind
@@ -23,6 +24,15 @@ class ModalityGradient(Estimator):
     prompt and special tokens weigh 0.
     """
 
+    about = About(
+        formula=(
+            "answer 1, vision max(r_b, median_b r_b), others 0; r_b = mean_vision |dL/dy| / mean_answer "
+            "|dL/dy| of block b"
+        ),
+        cost="one forward and one backward pass of the whole model per micro-batch, for all sites",
+        needs="answers to calibrate on",
+        source="MBQ, arXiv 2412.19509",
+    )
     per_modality = True
 
     def __init__(self, config: ModalityGradientSensitivity) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qig.about import About
 from qig.blockwise.capture import Call
 from qig.data.tokens import TokenKind
 from qig.quantization.grid import fake_quantize_activation
@@ -21,6 +22,15 @@ class Perturbation(Estimator):
     ``rows_per_batch`` rows together.
     """
 
+    about = About(
+        formula="sum_t' mean_c |f(x) - f(x with x_t replaced by its quantized value)|_{t',c}",
+        cost=(
+            "1 forward, and 1 more where f treats tokens singly; at attention 1 per token, "
+            "`rows_per_batch` of them together"
+        ),
+        needs="the quantized stream",
+        source="QIG's Table 1, arXiv 2603.17809",
+    )
     needs_quantized_stream = True
 
     @torch.no_grad()

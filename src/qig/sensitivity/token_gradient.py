@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qig.about import About
 from qig.data.calibration import CalibrationBatch
 from qig.models.loading import LoadedModel
 from qig.sensitivity.estimator import Estimator, Scores, SiteView
@@ -13,6 +14,13 @@ from qig.sensitivity.gradients import output_gradients
 
 class TokenGradient(Estimator):
     """y is the output of o_proj at the attention sites and of down_proj at the MLP sites, as in MBQ."""
+
+    about = About(
+        formula="mean_c |dL/dy_{t,c}|",
+        cost="one forward and one backward pass of the whole model per micro-batch, for all sites",
+        needs="answers to calibrate on",
+        source="VLMQ, arXiv 2508.03351; QIG's Table 1",
+    )
 
     def prepare(self, loaded: LoadedModel, batches: list[CalibrationBatch], device: torch.device) -> None:
         names = sorted({site.block_output for site in loaded.architecture.sites})

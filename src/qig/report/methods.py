@@ -1,0 +1,86 @@
+"""``python -m qig.report.methods``: docs/METHODS.md, the matrix of methods, from the registries and ``conf/method``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from qig.about import About
+from qig.config import conf_dir
+from qig.equalization import EQUALIZERS
+from qig.rounding import ROUNDERS
+from qig.sensitivity import ESTIMATORS
+
+GROUPS = ("sensitivity", "equalization", "rounding")
+DESTINATION = Path(__file__).resolve().parents[3] / "docs" / "METHODS.md"
+HEAD = """# Methods
+
+A method is `sensitivity` x `equalization` x `rounding`; any combination runs. Made by `python -m qig.report.methods`
+from the classes themselves: change those, not this file.
+
+lambda: token weights, 0 at padding. f: the inspected module of a site (attention, o_proj, MLP, down_proj), of output
+y; x: its input in the exact stream, x_q in the quantized one; x': the reference; w, w_q: weights and quantized weights;
+t: tokens, c, h: channels, n: samples; err: mean over channels of a token's squared (`loss: mse`) or absolute error;
+L: the supervised loss. Costs are passes of f per site and micro-batch unless they say otherwise, on top of the
+forward passes of the streams.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    tables = [
+        ("Sensitivity: a weight per token", _registry(ESTIMATORS)),
+        ("Equalization: a scale per input channel", _registry(EQUALIZERS, none="keep the channels as they are")),
+        ("Rounding: weights to integers", _registry(ROUNDERS, none="keep the weights in 16 bits (`quant=fp16`)")),
+        ("Presets: `method=`", _presets()),
+    ]
+    return "\n".join([HEAD, *(f"## {title}\n\n{table}\n" for title, table in tables)])
+
+
+def _registry(registry: Mapping[str, type], none: str | None = None) -> str:
+    rows = [] if none is None else [("none", none, "0", "nothing", "-")]
+    for name, member in registry.items():
+        about: About = member.about
+        rows.append((name, f"`{about.formula}`", about.cost, about.needs, about.source))
+    return _table(("name", "formula", "cost", "needs", "source"), rows)
+
+
+def _presets() -> str:
+    rows = []
+    for file in sorted((conf_dir() / "method").glob("*.yaml")):
+        preset = OmegaConf.load(file)
+        chosen = {key.removeprefix("override /"): name for entry in preset.defaults for key, name in entry.items()}
+        changes = [f"`{change}`" for group in GROUPS for change in _changes(group, preset.get(group))]
+        rows.append((file.stem, *(chosen[group] for group in GROUPS), ", ".join(changes) or "-", _comment(file)))
+    return _table(("method", *GROUPS, "with", "what it is"), rows)
+
+
+def _changes(group: str, values: DictConfig | None) -> list[str]:
+    plain = OmegaConf.to_container(values, resolve=False) if values is not None else {}
+    return [f"{group}.{key}={value}" for key, value in plain.items()]
+
+
+def _comment(file: Path) -> str:
+    """The comment below the package line."""
+    lines = (line for line in file.read_text().splitlines() if line.startswith("# ") and "@package" not in line)
+    return " ".join(line.removeprefix("# ").strip() for line in lines)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m qig.report.methods", description=__doc__)
+    parser.add_argument("--output", type=Path, default=DESTINATION, help="the file to write (default: docs/METHODS.md)")
+    output = parser.parse_args(arguments).output
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(page())
+
+
+if __name__ == "__main__":
+    main()
