@@ -1,0 +1,181 @@
+"""``python -m qig.report.layer_error``: how far each construction's layers are from the 16-bit model's, in a table.
+
+For every embedded model at W3A16, with and without synthetic outliers, on captions that no method has seen:
+
+* ``linear``: mean over linears of ``|W x - W^ x_q|^2 / |W x|^2``, where x_q is what really reaches the linear in the
+  quantized model, x what reaches it in the 16-bit one, summed over real tokens; without v_proj and up_proj, whose
+  outputs equalization rescales on purpose;
+* ``block``: the same at the outputs of the decoder blocks;
+* ``end``: the same behind the last block.
+
+Writes ``layer_error.csv``, ``layer_error.md`` and, beside them, ``layer_error.json`` with the command, the versions
+and the commit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from qig.blockwise.run import BlockPass
+from qig.config import conf_dir, register
+from qig.config.schema import Config
+from qig.config.validation import needs_calibration, resolve
+from qig.data.calibration import CalibrationBatch, collate, samples_of
+from qig.data.digitgrid.benchmark import calibration_samples
+from qig.environment import environment
+from qig.models.loading import LoadedModel, load
+from qig.quantization.setting import Setting
+from qig.store import write_json
+
+CPU = torch.device("cpu")
+MODELS = ("tiny_qwen2_vl", "tiny_llava_onevision", "tiny_internvl")
+SIGMAS = (0.75, 0.0)
+CONSTRUCTIONS = {
+    "RTN": ("method=rtn",),
+    "GPTQ": ("method=gptq",),
+    "GPTAQ": ("method=gptaq",),
+    "AWQ": ("method=awq",),
+    "AWQ + GPTQ": ("method=awq", "rounding=gptq"),
+    "learned": ("method=awq", "equalization=learned"),
+    "learned + GPTQ": ("method=awq", "equalization=learned", "rounding=gptq"),
+}
+HELD_OUT_SEED = 10_007
+Place = tuple[str, str]
+Outputs = dict[Place, list[Tensor]]
+
+
+def table(models: Sequence[str], sigmas: Sequence[float], samples: int, held_out: int) -> pd.DataFrame:
+    """One row per model, outliers and construction: ``linear``, ``block`` and ``end`` error."""
+    register()
+    rows = []
+    for model in models:
+        for sigma in sigmas:
+            exact = None
+            for name, overrides in CONSTRUCTIONS.items():
+                config = _config(model, sigma, samples, overrides)
+                loaded = load(config.model, CPU)
+                batches = _collated(loaded, calibration_samples(held_out, HELD_OUT_SEED), config)
+                if exact is None:
+                    exact = outputs(loaded, batches, config)
+                with tempfile.TemporaryDirectory() as folder:
+                    calibration = _collated(loaded, samples_of(config.calibration), config)
+                    used = calibration if needs_calibration(config) else []
+                    BlockPass(loaded, used, config, CPU, Path(folder)).run()
+                errors = relative_errors(exact, outputs(loaded, batches, config), batches)
+                rows.append({"model": model, "sigma": sigma, "construction": name, **errors})
+    return pd.DataFrame(rows)
+
+
+def _config(model: str, sigma: float, samples: int, overrides: Sequence[str]) -> Config:
+    with initialize_config_dir(config_dir=str(conf_dir())):
+        found = compose(
+            "config",
+            overrides=[
+                f"model={model}", "quant=w3a16", *overrides, "tracking=none",
+                f"model.outliers.sigma={sigma}", f"calibration.samples={samples}",
+            ],
+        )  # fmt: skip
+    return resolve(OmegaConf.to_object(found))
+
+
+def _collated(loaded: LoadedModel, samples: list, config: Config) -> list[CalibrationBatch]:
+    budget = config.calibration.tokens_per_batch
+    return collate(samples, loaded.processor, loaded.model, loaded.image_token_ids, budget)
+
+
+@torch.no_grad()
+def outputs(loaded: LoadedModel, batches: list[CalibrationBatch], config: Config) -> Outputs:
+    """``("linear", name)`` and ``("block", index)`` to the outputs ``[batch, tokens, channels]`` per micro-batch."""
+    pattern = Setting.of(config.quant).linears
+    rescaled = {site.producer for site in loaded.architecture.sites}
+    watched: dict[Place, nn.Module] = {}
+    for index, block in enumerate(loaded.blocks):
+        watched["block", str(index)] = block
+        for name, module in block.named_modules():
+            if pattern.fullmatch(name) and name not in rescaled:
+                watched["linear", f"{index}.{name}"] = module
+    found: Outputs = {key: [] for key in watched}
+    with _hooked(watched, found):
+        for batch in batches:
+            loaded.model(**batch.inputs, use_cache=False, logits_to_keep=1)
+    return found
+
+
+@contextmanager
+def _hooked(watched: dict[Place, nn.Module], found: Outputs) -> Iterator[None]:
+    def keep(key: Place):
+        return lambda _module, _args, output: found[key].append(output[0] if isinstance(output, tuple) else output)
+
+    handles = [module.register_forward_hook(keep(key)) for key, module in watched.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def relative_errors(exact: Outputs, found: Outputs, batches: list[CalibrationBatch]) -> dict[str, float]:
+    """Mean relative squared error of the linears, of the blocks, and of the last block (``end``)."""
+    errors: dict[str, list[float]] = {"linear": [], "block": []}
+    for key, reference in exact.items():
+        lost = size = 0.0
+        for y, y_q, batch in zip(reference, found[key], batches, strict=True):
+            lost += float((y_q - y)[batch.real].double().square().sum())
+            size += float(y[batch.real].double().square().sum())
+        errors[key[0]].append(lost / size)
+    return {**{level: sum(values) / len(values) for level, values in errors.items()}, "end": errors["block"][-1]}
+
+
+def markdown(rows: pd.DataFrame, samples: int, held_out: int) -> str:
+    """The table with, per model and outliers, RTN's error and the others' as shares of it."""
+    parts = [
+        "# Layer error at W3A16\n",
+        f"Mean relative squared output error on {held_out} held-out captions, calibrated on {samples} others. "
+        "`linear`: linears; `block`: decoder blocks; `end`: behind the last block. In brackets: relative to RTN. "
+        "sigma: synthetic, function-preserving outlier channels (0: none). Made by `python -m qig.report.layer_error`; "
+        "command, versions and commit in `layer_error.json`.\n",
+    ]
+    for (model, sigma), part in rows.groupby(["model", "sigma"], sort=False):
+        baseline = part[part.construction == "RTN"].iloc[0]
+        parts.append(f"## {model}, sigma {sigma:g}\n")
+        lines = ["| construction | linear | block | end |", "|---|---|---|---|"]
+        for _, row in part.iterrows():
+            cells = [f"{row[level]:.4g} ({row[level] / baseline[level]:.2f})" for level in ("linear", "block", "end")]
+            lines.append(f"| {row.construction} | " + " | ".join(cells) + " |")
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m qig.report.layer_error", description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("results"), help="folder (default: results)")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--sigmas", nargs="+", type=float, default=SIGMAS)
+    parser.add_argument("--samples", type=int, default=32, help="captions to calibrate on (default: 32)")
+    parser.add_argument("--held-out", type=int, default=32, help="captions to measure on (default: 32)")
+    options = parser.parse_args(arguments)
+    rows = table(options.models, options.sigmas, options.samples, options.held_out)
+    options.output.mkdir(parents=True, exist_ok=True)
+    rows.to_csv(options.output / "layer_error.csv", index=False)
+    text = markdown(rows, options.samples, options.held_out)
+    (options.output / "layer_error.md").write_text(text)
+    given = sys.argv[1:] if arguments is None else arguments
+    command = shlex.join(["python", "-m", "qig.report.layer_error", *given])
+    write_json(options.output / "layer_error.json", {"command": command, **environment(CPU)})
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
