@@ -159,7 +159,7 @@ def test_activations_token_by_token(bits):
 
 
 def test_packed_bytes_by_hand():
-    # 37 x 384 integers of 3 bits, 37 * 3 groups with a 16-bit scale and a 3-bit zero point
-    assert packed_bytes((37, 384), WeightGrid(3, False, 128)) == -(-(37 * 384 * 3 + 111 * 19) // 8) == 5592
+    # 37 x 384 integers of 3 bits, 37 * 3 groups with a 32-bit scale and a 3-bit zero point
+    assert packed_bytes((37, 384), WeightGrid(3, False, 128)) == -(-(37 * 384 * 3 + 111 * 35) // 8) == 5814
     # symmetric rows: no zero points
-    assert packed_bytes((10, 64), WeightGrid(4, True, None)) == (640 * 4 + 10 * 16) // 8 == 340
+    assert packed_bytes((10, 64), WeightGrid(4, True, None)) == (640 * 4 + 10 * 32) // 8 == 360

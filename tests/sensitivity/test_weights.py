@@ -55,7 +55,8 @@ def test_weights_sum_to_one(toys, granularity, normalize):
 
 def test_corpus_normalisation_keeps_the_ratios_between_samples(toys):
     view = toys(lengths=((5, 5), (9, 4))).view("mlp_in")
-    values = [torch.rand(kinds.shape, generator=torch.Generator().manual_seed(2)) * (kinds != 0) for kinds in view.kinds]
+    generator = torch.Generator().manual_seed(2)
+    values = [torch.rand(kinds.shape, generator=generator) * (kinds != 0) for kinds in view.kinds]
     found = weights_of(Fixed(values, normalize="corpus"), view).values
     ratios = torch.cat([(f[v > 0] / v[v > 0]) for f, v in zip(found, values, strict=True)])
     torch.testing.assert_close(ratios, ratios[:1].expand_as(ratios))

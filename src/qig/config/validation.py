@@ -89,7 +89,7 @@ def check(config: Config) -> None:
 def _check_quant(config: Config) -> None:
     quant, rounding = config.quant, config.rounding.kind
     try:
-        re.compile(quant.linears)
+        re.compile(f"({quant.linears})")  # it is used as a part of longer expressions
     except re.error as error:
         raise ConfigError(f"quant.linears={quant.linears!r} is not a regular expression: {error}") from error
     if quant.weights is None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 SMALLEST_RANGE = 1e-5
+SCALE_BITS = 32  # scales are float32, in the accuracies as in the sizes
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,10 @@ def fake_quantize_activation(x: Tensor, bits: int) -> Tensor:
 
 
 def packed_bytes(shape: tuple[int, int], grid: WeightGrid) -> int:
-    """Bytes of a packed ``[out, in]`` weight: integers and zero points in ``bits`` bits, scales in 16 bits."""
+    """Bytes of a packed ``[out, in]`` weight: integers and zero points in ``bits`` bits, scales in 32 bits."""
     rows, columns = shape
     groups = rows * (columns // (grid.group_size or columns))
-    bits = rows * columns * grid.bits + groups * (16 + (0 if grid.symmetric else grid.bits))
+    bits = rows * columns * grid.bits + groups * (SCALE_BITS + (0 if grid.symmetric else grid.bits))
     return -(-bits // 8)
 
 
