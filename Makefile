@@ -13,7 +13,7 @@ help:
 	@echo "make clean  remove the environment and all outputs"
 
 run: $(VENV)/.installed
-	$(BIN)/qig +experiment=first_run
+	$(BIN)/qig -m +experiment=first_run
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pip check
