@@ -230,3 +230,19 @@ def test_the_weight_is_left_as_it_was():
     before = weight.copy()
     run(weight, x, token_weights, (3, False, 8), exact)
     np.testing.assert_array_equal(weight, before)
+
+
+@pytest.mark.parametrize("asymmetric_term", [False, True], ids=["gptq", "gptaq"])
+def test_sixteen_bit_weights_and_inputs(asymmetric_term):
+    """What a bfloat16 model holds is rounded as exactly as anything else."""
+    weight, x, exact, token_weights = problem(10)
+    short = [torch.from_numpy(values).bfloat16() for values in (weight, x, exact)]
+    weight, x, exact = (values.double().numpy() for values in short)
+    linear = nn.Linear(COLUMNS, ROWS).bfloat16()
+    linear.weight = nn.Parameter(short[0], requires_grad=False)
+    tokens = torch.from_numpy(token_weights)[None]
+    inputs = LinearInputs([short[2][None]], [short[1][None]], [tokens])
+    method = Gptaq if asymmetric_term else Gptq
+    found = method(settings(stream="quantized")).round({"q": linear}, SETTING, inputs)["q"]
+    exact = exact if asymmetric_term else None
+    assert_same(found, least_squares(weight, x, token_weights, (3, False, 8), exact=exact))

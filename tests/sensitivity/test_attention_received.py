@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from qig.config.schema import AttentionSensitivity
+from qig.errors import ModelError
 from qig.sensitivity.attention import AttentionReceived
 
 CPU = torch.device("cpu")
@@ -87,3 +88,10 @@ def test_the_model_is_left_as_it_was(shipped, digit_samples, batches_of):
     assert before == "sdpa"
     assert shipped.model.get_submodule(shipped.architecture.text_model).config._attn_implementation == before
     assert all(not block.self_attn._forward_hooks for block in shipped.blocks)
+
+
+def test_an_attention_that_returns_no_probabilities_is_named():
+    keep = AttentionReceived(AttentionSensitivity("attention", "token_special", "sample", "none", 0))._keep(0, None)
+    for output in (torch.zeros(1, 3, 4), (torch.zeros(1, 3, 4), None)):
+        with pytest.raises(ModelError, match="does not return its probabilities"):
+            keep(None, (), output)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oracles import toy
-from oracles.grid import fake_activation
+from oracles.attribution import by_breakpoints
+from oracles.grid import fake_activation, fake_weight
 from oracles.settings import make_config
 from qig.data.tokens import TokenKind
 from qig.sensitivity.clipping import clip
@@ -255,3 +256,21 @@ def test_completeness_of_every_target(seed, target, reference):
             gap = abs(float(found.values[batch][row].sum() - (ends[0] - ends[1])))
             assert gap <= 1e-9 + 2 * limit * float(ends[0] + ends[1])
         assert all((values[kinds == 0] == 0).all() for values, kinds in zip(found.values, view.kinds, strict=True))
+
+
+@pytest.mark.parametrize("reference", ["zero", "quantized"])
+def test_closed_form_of_a_bfloat16_model(toys, reference):
+    """Its weights, and the quantized ones, are 16-bit numbers; what is done with them is not: 1e-3, as noted."""
+    sites = toys(lengths=((5, 3),))
+    sites.block.bfloat16()
+    for xs in (sites.inputs, sites.drifted):
+        for width, values in xs.items():
+            xs[width] = [x.bfloat16() for x in values]
+    view = sites.view("mlp_out")
+    found = closed_form(view, make_config(), starts(view, reference), real_of(view)).values[0]
+    weight = sites.block.mlp.down_proj.weight.float()
+    quantized = torch.from_numpy(fake_weight(weight.numpy(), 3, False, 4)).bfloat16()
+    for _, row, x, x_q in sites.samples("mlp_out"):
+        start = torch.zeros_like(x) if reference == "zero" else x_q
+        expected = by_breakpoints(weight.double(), quantized.double(), x.double(), start.double())
+        assert_close(found[row, : len(x)], expected, 1e-3)

@@ -35,7 +35,8 @@ class Gptq(Rounder):
         self, linears: Mapping[str, nn.Linear], setting: Setting, inputs: LinearInputs | None
     ) -> dict[str, QuantizedWeight]:
         x = uses(self.config.stream, inputs)
-        hessian, asymmetry = weighted_moment(x, x, inputs.weights), self.asymmetry(inputs)
+        hessian = weighted_moment(x, x, inputs.weights)
+        asymmetry = self.asymmetry(inputs, hessian)
         return {
             name: gptq(
                 linear.weight,
@@ -50,7 +51,7 @@ class Gptq(Rounder):
             for name, linear in linears.items()
         }
 
-    def asymmetry(self, inputs: LinearInputs) -> Tensor | None:
+    def asymmetry(self, inputs: LinearInputs, hessian: Tensor) -> Tensor | None:
         return None
 
 
@@ -68,6 +69,6 @@ class Gptaq(Gptq):
     )
     needs_quantized_stream = True
 
-    def asymmetry(self, inputs: LinearInputs) -> Tensor | None:
-        difference = [exact - found for exact, found in zip(inputs.exact, inputs.quantized, strict=True)]
-        return weighted_moment(difference, inputs.quantized, inputs.weights)
+    def asymmetry(self, inputs: LinearInputs, hessian: Tensor) -> Tensor | None:
+        """``sum lambda (x~ - x) x^T``; the streams are not subtracted, which in 16 bits would round."""
+        return weighted_moment(inputs.exact, inputs.quantized, inputs.weights) - hessian

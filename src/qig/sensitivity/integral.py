@@ -48,11 +48,12 @@ def integrate(
     nodes, weights = rule(config.quadrature, n)
     attributions, changes = [], []
     for call, reference, mask in zip(view.calls, references, real, strict=True):
-        step = call.x - reference
-        total = torch.zeros_like(step, dtype=torch.promote_types(step.dtype, torch.float32))
+        start = reference.to(torch.promote_types(reference.dtype, torch.float32))
+        step = call.x.to(start.dtype) - start
+        total = torch.zeros_like(step)
         for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
             with torch.enable_grad():
-                x = (reference + node * step).requires_grad_()
+                x = (start + node * step).to(call.x.dtype).requires_grad_()
                 value = path_scalar(view, config, call, x, reference, mask).sum()
                 (gradient,) = torch.autograd.grad(value, x)
             total += weight * gradient
@@ -75,7 +76,8 @@ def closed_form(view: SiteView, config: QigSensitivity, references: list[Tensor]
         root = torch.where(q == 0, 0, -p / q).clamp(0, 1)
         mean_sign = p.sign() * root + (p + q).sign() * (1 - root)
         gradient = config.factor * (mean_sign @ matrix) / matrix.shape[0]
-        attributions.append((call.x - reference).to(matrix.dtype) * gradient * mask.unsqueeze(-1))
+        step = call.x.to(matrix.dtype) - reference.to(matrix.dtype)
+        attributions.append(step * gradient * mask.unsqueeze(-1))
         changes.append(config.factor * (((p + q).abs() - p.abs()).mean(-1) * mask).sum(1))
     return Attribution(attributions, completeness_residual(attributions, changes), 0)
 

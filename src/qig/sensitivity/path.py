@@ -51,7 +51,8 @@ def linear_path(view: SiteView, config: QigSensitivity, x: Tensor, reference: Te
     if config.target == "error":
         with view.quantized(False):
             matrix = matrix - view.f.weight.to(dtype)
-    step, start = (x - reference).to(dtype), reference.to(dtype)
+    start = reference.to(dtype)
+    step = x.to(dtype) - start
     q = step @ matrix.T
     p = torch.zeros_like(q) if config.target == "error_vs_reference" else start @ matrix.T
     if config.target == "output" and bias is not None:
