@@ -25,13 +25,17 @@ def in_double(batches):
     return batches
 
 
-def assert_same(found, expected) -> None:
-    """Nearly 1e-5 but for ties: the package rounds in float32, the oracle scales in float64, and a weight or an
-    activation that falls on the other side of a half changes a token's number a little more."""
+def assert_same(found, expected, median: float, most: float) -> None:
+    """Relative differences: their median, and 98% of them.
+
+    Equal but for ties: norms are float32 in the models, so that padding changes the last digit, and a weight or an
+    activation that falls on the other side of a half changes a token, and with
+    8-bit activations those that look at it.
+    """
     found, expected = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     assert found.shape == expected.shape
     difference = np.abs(found - expected) / np.maximum(np.abs(expected), 0.01 * expected.max())
-    assert np.median(difference) < 5e-5 and np.mean(difference > 1e-3) <= 0.02 and difference.max() < 0.02
+    assert np.median(difference) < median and np.quantile(difference, 0.98) < most
 
 
 @pytest.mark.parametrize(("setting", "blocks"), [("w3a16", 3), ("w4a8", 2)])
@@ -69,8 +73,8 @@ def test_token_weights_losses_and_exponents(compose, digit_samples, batches_of, 
         findings = load_file(block_folder(tmp_path, index) / "findings.safetensors")
         weights = torch.cat(theirs["weights"]).double()
         ours = findings[f"block.{index}.{site}"].double()
-        assert_same(ours, weights)
-        assert_same(record["losses"], theirs["losses"])
+        assert_same(ours, weights, *((1e-5, 1e-4) if setting == "w3a16" else (1e-3, 0.01)))
+        assert_same(record["losses"], theirs["losses"], *((1e-5, 1e-3) if setting == "w3a16" else (5e-4, 0.005)))
         assert record["exponent"] == theirs["exponent"]
         warm += record["fallback"] is not None
         assert record["fallback"] is not None or float(weights.std()) > 0.1 * float(weights.mean())
