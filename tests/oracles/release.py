@@ -1,7 +1,8 @@
 """QIG as its release runs it, written from METHOD section 4's list of departures; sample by sample, without padding.
 
 It reads the model's modules and nothing else of the package: grids, attribution, search, folding and both streams are
-its own. Slow; a few samples and blocks.
+its own. Slow; a few samples and blocks. Scales are float32, as integers are rounded in float32: in float64 other
+weights would fall on the other side of a half.
 """
 
 from __future__ import annotations
@@ -130,11 +131,11 @@ class Release:
 
     def _search(self, f, module, consumers, inputs, arguments, weights):
         """Absolute error of f's output; W4A8: f(x_q) is the target, x_q the input."""
-        statistic = np.concatenate([x[0].abs().numpy() for x in inputs]).mean(0)
+        statistic = np.concatenate([x[0].abs().numpy() for x in inputs]).mean(0).astype(np.float32)
         exact = [first(f(x, **kwargs)) for x, kwargs in zip(inputs, arguments, strict=True)]
         losses, scales = [], []
         for r in EXPONENTS:
-            s = np.maximum(statistic**r, 1e-4)
+            s = np.maximum(statistic ** np.float32(r), np.float32(1e-4))
             s = s / np.sqrt(s.max() * s.min())
             candidate = self._candidate(f, module, consumers, s)
             loss = 0.0
@@ -151,7 +152,7 @@ class Release:
         candidate = copy.deepcopy(f)
         for name in consumers:
             linear = candidate.get_submodule(name.removeprefix(module).removeprefix("."))
-            linear.weight.copy_(torch.from_numpy(fake_weight(linear.weight.numpy() * s, *self.grid)))
+            linear.weight.copy_(torch.from_numpy(fake_weight(linear.weight.numpy().astype(np.float32) * s, *self.grid)))
         return candidate
 
     @contextmanager
@@ -173,9 +174,10 @@ class Release:
     def _fold(block, producer: str, consumers, s) -> None:
         divisor = torch.from_numpy(s)
         weight = block.get_submodule(producer).weight
-        weight.copy_(weight / (divisor if weight.dim() == 1 else divisor[:, None]))
+        weight.copy_(weight.float() / (divisor if weight.dim() == 1 else divisor[:, None]))
         for name in consumers:
-            block.get_submodule(name).weight.mul_(divisor)
+            weight = block.get_submodule(name).weight
+            weight.copy_(weight.float() * divisor)
 
     def _all_quantized(self, module: nn.Module) -> nn.Module:
         result = copy.deepcopy(module)
