@@ -3,17 +3,23 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test lint lock clean
+.PHONY: help run results test lint lock clean
 
 help:
-	@echo "make run    quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 3 minutes)"
-	@echo "make test   all tests (about 15 minutes on 2 cores)"
-	@echo "make lint   ruff"
-	@echo "make lock   requirements.lock anew from what is installed in $(VENV)"
-	@echo "make clean  remove the environment and all outputs"
+	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 3 minutes)"
+	@echo "make results  results/ anew: the first run, layer errors (about 15 minutes)"
+	@echo "make test     all tests (about 15 minutes on 2 cores)"
+	@echo "make lint     ruff"
+	@echo "make lock     requirements.lock anew from what is installed in $(VENV)"
+	@echo "make clean    remove the environment and all outputs"
 
 run: $(VENV)/.installed
 	$(BIN)/qig -m +experiment=first_run
+
+results: $(VENV)/.installed
+	$(BIN)/qig -m +experiment=first_run hydra.sweep.dir=outputs/results/first_run
+	$(BIN)/python -m qig.report outputs/results/first_run --to results/first_run
+	$(BIN)/python -m qig.report.layer_error
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pip check

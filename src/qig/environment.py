@@ -22,7 +22,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     """Python, platform, processor or accelerator, threads, versions of packages, and the state of the repository."""
     return {
         "python": sys.version.split()[0],
-        "platform": platform.platform(),
+        "platform": " ".join((platform.system(), platform.machine(), *platform.libc_ver())).strip(),
         "cpu": {"model": _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "packages": {name: _version(name) for name in PACKAGES},

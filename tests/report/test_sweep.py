@@ -207,6 +207,21 @@ def test_rendering_again(runs, tmp_path, capsys):
     assert main([str(tmp_path / "out"), "--figures", "0"]) == 1
 
 
+def test_results_to_keep_have_the_record_of_every_run(runs, tmp_path, capsys):
+    leave(tmp_path / "out" / "0", "a", store=runs, rtn="r")
+    assert main([str(tmp_path / "out"), "--to", str(tmp_path / "kept"), "--figures", "0"]) == 0
+    assert (tmp_path / "kept" / "comparison.csv").is_file()
+    assert not (tmp_path / "out" / "comparison.csv").exists()
+    records = [json.loads(path.read_text()) for path in (tmp_path / "kept" / "records").iterdir()]
+    assert sorted(record["id"] for record in records) == ["a", "full", "r"]
+
+
+def test_results_with_a_lost_record_are_not_kept_silently(runs, tmp_path, capsys):
+    leave(tmp_path / "out" / "0", "a", store=runs, rtn="lost")
+    assert main([str(tmp_path / "out"), "--to", str(tmp_path / "kept"), "--figures", "0"]) == 1
+    assert "lost" in capsys.readouterr().err
+
+
 def test_rendering_a_folder_without_runs_says_what_was_expected(tmp_path, capsys):
     assert main([str(tmp_path)]) == 1
     assert "expected run.json" in capsys.readouterr().err

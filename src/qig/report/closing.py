@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from qig.errors import QigError
+from qig.errors import QigError, StoreError
 from qig.report.comparison import Compared, by_type, comparison
 from qig.report.figures import token_sensitivity
 from qig.report.jobs import Job, compared
 from qig.report.records import Run
-from qig.report.render import terminal, write
+from qig.report.render import terminal, write, write_atomically
 
 
 def close(folder: Path, jobs: Sequence[Job], *, figures: int = 1, show: Callable[[str], None] = print) -> list[Path]:
@@ -29,6 +30,23 @@ def close(folder: Path, jobs: Sequence[Job], *, figures: int = 1, show: Callable
         show(summary(jobs, problems))
     if written:
         show(f"Written to {folder}: {', '.join(path.name for path in written)}")
+    return written
+
+
+def keep_records(jobs: Sequence[Job], folder: Path) -> list[Path]:
+    """Copy the record of every run that ``jobs`` compares into ``folder``, as METHOD-RUN.json.
+
+    Raises:
+        StoreError: a run cannot be read.
+    """
+    rows, problems = compared(jobs)
+    if problems:
+        raise StoreError("; ".join(problems))
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for run in (row.run for row in rows):
+        written.append(folder / f"{run.method}-{run.id[:10]}.json")
+        write_atomically(written[-1], json.dumps(run.record, indent=1) + "\n")
     return written
 
 

@@ -28,7 +28,7 @@ class Compared:
 
 
 def comparison(rows: Sequence[Compared]) -> pd.DataFrame:
-    """One row a run, fractions of 1, nats a token, seconds, bytes; NaN where a number does not exist.
+    """One row a run, fractions of 1, nats an answer, seconds, bytes; NaN where a number does not exist.
 
     Columns: ``method, model, setting, model.outliers.sigma``; the configuration keys that differ (dotted, also listed
     in ``.attrs["config"]``); ``accuracy`` and, with several tasks, ``accuracy.<task>`` (``.attrs["tasks"]``);

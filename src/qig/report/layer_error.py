@@ -41,7 +41,8 @@ from qig.store import write_json
 
 CPU = torch.device("cpu")
 MODELS = ("tiny_qwen2_vl", "tiny_llava_onevision", "tiny_internvl")
-SIGMAS = (0.75, 0.0)
+SIGMAS = (None, 0.0)
+"""None: the default of the configuration."""
 CONSTRUCTIONS = {
     "RTN": ("method=rtn",),
     "GPTQ": ("method=gptq",),
@@ -56,7 +57,7 @@ Place = tuple[str, str]
 Outputs = dict[Place, list[Tensor]]
 
 
-def table(models: Sequence[str], sigmas: Sequence[float], samples: int, held_out: int) -> pd.DataFrame:
+def table(models: Sequence[str], sigmas: Sequence[float | None], samples: int, held_out: int) -> pd.DataFrame:
     """One row per model, outliers and construction: ``linear``, ``block`` and ``end`` error."""
     register()
     rows = []
@@ -74,17 +75,18 @@ def table(models: Sequence[str], sigmas: Sequence[float], samples: int, held_out
                     used = calibration if needs_calibration(config) else []
                     BlockPass(loaded, used, config, CPU, Path(folder)).run()
                 errors = relative_errors(exact, outputs(loaded, batches, config), batches)
-                rows.append({"model": model, "sigma": sigma, "construction": name, **errors})
+                rows.append({"model": model, "sigma": config.model.outliers.sigma, "construction": name, **errors})
     return pd.DataFrame(rows)
 
 
-def _config(model: str, sigma: float, samples: int, overrides: Sequence[str]) -> Config:
+def _config(model: str, sigma: float | None, samples: int, overrides: Sequence[str]) -> Config:
+    outliers = [] if sigma is None else [f"model.outliers.sigma={sigma}"]
     with initialize_config_dir(config_dir=str(conf_dir())):
         found = compose(
             "config",
             overrides=[
                 f"model={model}", "quant=w3a16", *overrides, "tracking=none",
-                f"model.outliers.sigma={sigma}", f"calibration.samples={samples}",
+                *outliers, f"calibration.samples={samples}",
             ],
         )  # fmt: skip
     return resolve(OmegaConf.to_object(found))
@@ -162,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m qig.report.layer_error", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("results"), help="folder (default: results)")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
-    parser.add_argument("--sigmas", nargs="+", type=float, default=SIGMAS)
+    parser.add_argument("--sigmas", nargs="+", type=float, default=SIGMAS, help="default: the configuration's, and 0")
     parser.add_argument("--samples", type=int, default=32, help="captions to calibrate on (default: 32)")
     parser.add_argument("--held-out", type=int, default=32, help="captions to measure on (default: 32)")
     options = parser.parse_args(arguments)
