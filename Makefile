@@ -6,9 +6,9 @@ BIN := $(VENV)/bin
 .PHONY: help run results test lint lock clean
 
 help:
-	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 3 minutes)"
+	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 2 minutes)"
 	@echo "make results  results/ anew: the first run, layer errors (about 15 minutes)"
-	@echo "make test     all tests (about 15 minutes on 2 cores)"
+	@echo "make test     all tests (about 4 minutes on 2 cores)"
 	@echo "make lint     ruff"
 	@echo "make lock     requirements.lock anew from what is installed in $(VENV)"
 	@echo "make clean    remove the environment and all outputs"

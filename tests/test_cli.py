@@ -33,6 +33,7 @@ def test_help_shows_the_groups_and_their_choices(tmp_path):
     for group in ("model", "quant", "method", "sensitivity", "equalization", "rounding", "calibration", "tracking"):
         choices = ", ".join(sorted(file.stem for file in (conf_dir() / group).glob("*.yaml")))
         assert f"\n{group}: {choices}\n" in found.stdout
+    assert "schema" not in found.stdout
     assert list(tmp_path.iterdir()) == []
 
 

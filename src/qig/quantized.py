@@ -45,6 +45,9 @@ def load_checkpoint(path: str | Path, device: torch.device) -> LoadedModel:
         plain = {"name": str(path), "path": str(path), "dtype": "float32", "outliers": {"sigma": 0.0, "seed": 0}}
         return load(_typed(Model, plain, folder), device)
     record = json.loads((folder / RECORD).read_text())
+    absent = {"model", "quant", "checkpoint_sha256"} - record.keys()
+    if absent:
+        raise ModelError(f"{folder / RECORD} does not describe a quantized model: it lacks {', '.join(sorted(absent))}")
     model = _typed(Model, record["model"], folder)
     if content_hash(resolve(model.path)) != record["checkpoint_sha256"]:
         raise ModelError(f"{folder} was made from another checkpoint than the one now at {model.path}")

@@ -245,6 +245,12 @@ def test_incomplete_stage_is_a_model_error(configured, tmp_path):
         load_checkpoint(tmp_path, CPU)
 
 
+def test_stage_that_does_not_say_what_it_is(tmp_path):
+    (tmp_path / "quantization.json").write_text('{"model": {}}')
+    with pytest.raises(ModelError, match="lacks checkpoint_sha256, quant"):
+        load_checkpoint(tmp_path, CPU)
+
+
 def test_stage_of_another_checkpoint_is_refused(configured, saved_model, tmp_path):
     """The blocks fit only the checkpoint that they were made from: the rest of its weights is not in the stage."""
     config = configured("method=rtn")

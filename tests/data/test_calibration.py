@@ -107,6 +107,12 @@ def test_text_that_the_tokenizer_normalises(loaded_of, batches_of, prompt, answe
     assert int((batch.kinds == TokenKind.ANSWER).sum()) == tokens[1]
 
 
+def test_unknown_words_belong_to_their_text(loaded_of, batches_of, any_tiny):
+    (batch,) = batches_of(loaded_of(any_tiny), [sample("describe the zeppelin in detail", "zeppelin shows red")])
+    assert int((batch.kinds == TokenKind.PROMPT).sum()) == 5
+    assert int((batch.kinds == TokenKind.ANSWER).sum()) == 3
+
+
 def test_sample_without_image(loaded_of, batches_of, any_tiny):
     (batch,) = batches_of(loaded_of(any_tiny), [sample(image=None)])
     assert int((batch.kinds == TokenKind.VISION).sum()) == 0

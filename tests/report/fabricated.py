@@ -19,7 +19,7 @@ class Store:
             samples = [line for task, row in enumerate(scores)
                        for line in task_samples(f"task{task}", row, types=types, nll=nll)]
         full = {"model": {"name": "tiny", "outliers": {"sigma": 0.0}}, "quant": {"name": "w3a16"}, "seed": 0,
-                "sensitivity": {"kind": "qig", "nodes": 4}, "equalization": {"kind": "grid"},
+                "sensitivity": {"kind": "qig", "granularity": "token", "nodes": 4}, "equalization": {"kind": "grid"},
                 "rounding": {"kind": "nearest"}, "calibration": {"name": "captions", "samples": 8},
                 "evaluation": {"name": "small", "limit": 4},
                 "tracking": {"kind": "none", "api_key": "s3cr3t-value"}}

@@ -140,7 +140,16 @@ def test_uniform_weights_are_not_drawn(runs, tmp_path):
     leave(tmp_path / "0", "u", store=runs)
     leave(tmp_path / "1", "a", store=runs)
     shown(tmp_path)
-    assert {path.name for path in tmp_path.glob("token_*")} == {"token_sensitivity_a.pdf", "token_sensitivity_a.png"}
+    assert {path.name for path in tmp_path.glob("token_*")} == {
+        "token_sensitivity_qig_a.pdf", "token_sensitivity_qig_a.png"}
+
+
+def test_single_tokens_are_drawn_before_modalities(runs, tmp_path):
+    runs.run("m", method="mbq", config={"sensitivity": {"kind": "modality_gradient", "granularity": "modality"}})
+    leave(tmp_path / "0", "m", store=runs)
+    leave(tmp_path / "1", "a", store=runs)
+    shown(tmp_path)
+    assert {path.name for path in tmp_path.glob("*.png")} == {"token_sensitivity_qig_a.png"}
 
 
 def hydra_app(runs, tmp_path, *arguments):
@@ -162,7 +171,8 @@ def test_a_sweep_with_a_failed_job_closes_and_still_fails(runs, tmp_path):
     assert "run=b fail=raise" in result.stdout
     assert result.stdout.count("75.0 [50.0, 100.0]") == 2
     out = tmp_path / "out"
-    written = {"comparison.csv", "comparison.md", "by_type.csv", "token_sensitivity_a.png", "token_sensitivity_a.pdf"}
+    written = {"comparison.csv", "comparison.md", "by_type.csv",
+               "token_sensitivity_qig_a.png", "token_sensitivity_qig_a.pdf"}
     assert written <= {path.name for path in out.iterdir()}
     assert str(out.name) in result.stdout
 

@@ -16,16 +16,25 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     OmegaConf.register_resolver("by_setting", _by_setting, replace=True)
+    OmegaConf.register_resolver("groups_and_choices", _groups_and_choices, replace=True)
     store = ConfigStore.instance()
-    store.store(group="schema", name="config", node=Config)
+    store.store(group="schema", name="config", node=Config, replace=True)
     for group, schemas in GROUPS.items():
         for name, node in schemas.items():
-            store.store(group=f"schema/{group}", name=name, node=node)
+            store.store(group=f"schema/{group}", name=name, node=node, replace=True)
 
 
 def _by_setting(weight_only: Any, otherwise: Any, *, _root_: Any) -> Any:
     """``${by_setting:A,B}``: A if the setting quantizes weights only, B if it quantizes activations, too."""
     return weight_only if _root_.quant.activations is None else otherwise
+
+
+def _groups_and_choices() -> str:
+    """What ``--help`` lists: Hydra's own list also has the schemas, which nobody is to choose."""
+    groups: dict[str, list[str]] = {}
+    for path in sorted(conf_dir().glob("*/*.yaml")):
+        groups.setdefault(path.parent.name, []).append(path.stem)
+    return "\n".join(f"{group}: {', '.join(names)}" for group, names in groups.items())
 
 
 def method_name(choices: Mapping[str, str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from enum import IntEnum
 
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 
@@ -28,13 +27,19 @@ def classify(
     prompt (before ``answer_start``) or of the answer (after) are found by the tokenizer's own character offsets;
     the rest of the run was added by the template.
     """
-    apart = set(tokenizer.all_special_ids) | image_ids
+    apart = (set(tokenizer.all_special_ids) | image_ids) - _unknown(tokenizer)
     kinds = [TokenKind.VISION if token in image_ids else TokenKind.SPECIAL for token in ids]
     for start, stop in _runs(ids, apart, answer_start):
         content, kind = (answer, TokenKind.ANSWER) if start >= answer_start else (prompt, TokenKind.PROMPT)
         for position in _within(ids[start:stop], content, tokenizer):
             kinds[start + position] = kind
     return kinds
+
+
+def _unknown(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The token of unknown words, which stands for a word of the text, unless it has another duty as well."""
+    duties = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    return {tokenizer.unk_token_id} - duties
 
 
 def _runs(ids: list[int], apart: set[int], cut: int) -> list[tuple[int, int]]:
@@ -67,11 +72,3 @@ def _within(run: list[int], content: str, tokenizer: PreTrainedTokenizerBase) ->
     where = text.rfind(content)
     end = where + len(content)
     return [i for i, (a, b) in enumerate(encoded["offset_mapping"]) if b > where and a < end and b > a]
-
-
-def mask(kinds: Tensor, *wanted: TokenKind) -> Tensor:
-    """Boolean ``[batch, tokens]``: where the kind is one of ``wanted``."""
-    result = kinds == wanted[0]
-    for kind in wanted[1:]:
-        result |= kinds == kind
-    return result

@@ -62,9 +62,12 @@ def _tables(rows: Sequence[Compared], folder: Path, problems: list[str], show: C
 
 def _figures(runs: Sequence[Run], folder: Path, most: int, problems: list[str]) -> list[Path]:
     written: list[Path] = []
-    for run in [run for run in runs if run.has_sensitivities and not _uniform(run)][:most]:
+    drawn = [run for run in runs if run.has_sensitivities and not _uniform(run)]
+    # A picture of single tokens tells more than one of modalities.
+    drawn.sort(key=lambda run: run.config["sensitivity"]["granularity"] == "modality")
+    for run in drawn[:most]:
         try:
-            written += token_sensitivity(run, folder / f"token_sensitivity_{run.id[:12]}")
+            written += token_sensitivity(run, folder / f"token_sensitivity_{run.method}_{run.id[:10]}")
         except (QigError, OSError) as error:
             problems.append(f"no figure of run {run.id}: {error}")
     return written
