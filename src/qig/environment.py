@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+CODE = ("src", "conf", "experiments", "pyproject.toml", "requirements.lock")
+"""What decides a result; a changed README does not make a run another one."""
 PACKAGES = (
     "qig", "torch", "torchvision", "transformers", "accelerate", "safetensors", "lmms-eval", "datasets",
     "hydra-core", "omegaconf", "numpy", "scipy", "pandas", "scikit-learn", "pillow", "wandb",
@@ -46,8 +48,8 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit of the clone that the package runs from, and whether it has changes; ``None`` outside a clone."""
-    here = Path(__file__).parent
+    """Commit of the clone that the package runs from, and whether its code has changes; ``None`` outside a clone."""
+    here = Path(__file__).resolve().parents[2]
 
     def ask(*arguments: str) -> str:
         return subprocess.run(
@@ -56,6 +58,6 @@ def _git() -> dict[str, Any] | None:
 
     try:
         ask("ls-files", "--error-unmatch", str(Path(__file__)))
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain", "--", *CODE))}
     except (OSError, subprocess.CalledProcessError):
         return None
