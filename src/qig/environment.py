@@ -20,6 +20,14 @@ PACKAGES = (
 )  # fmt: skip
 
 
+def quiet() -> None:
+    """Keep transformers from talking while a checkpoint is loaded."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 def environment(device: torch.device) -> dict[str, Any]:
     """Python, platform, processor or accelerator, threads, versions of packages, and the state of the repository."""
     return {

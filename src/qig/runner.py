@@ -224,7 +224,8 @@ def _prepare(config: Config) -> None:
 
     import numpy as np
     import torch
-    import transformers
+
+    from qig.environment import quiet
 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -232,5 +233,4 @@ def _prepare(config: Config) -> None:
     np.random.seed(config.seed)
     torch.manual_seed(config.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet()

@@ -27,6 +27,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from qig.blockwise.run import BlockPass
 from qig.config import conf_dir, register
@@ -34,7 +35,7 @@ from qig.config.schema import Config
 from qig.config.validation import needs_calibration, resolve
 from qig.data.calibration import CalibrationBatch, collate, samples_of
 from qig.data.digitgrid.benchmark import calibration_samples
-from qig.environment import environment
+from qig.environment import environment, quiet
 from qig.models.loading import LoadedModel, load
 from qig.quantization.setting import Setting
 from qig.store import write_json
@@ -60,11 +61,14 @@ Outputs = dict[Place, list[Tensor]]
 def table(models: Sequence[str], sigmas: Sequence[float | None], samples: int, held_out: int) -> pd.DataFrame:
     """One row per model, outliers and construction: ``linear``, ``block`` and ``end`` error."""
     register()
+    quiet()
     rows = []
+    progress = tqdm(total=len(models) * len(sigmas) * len(CONSTRUCTIONS), unit="construction")
     for model in models:
         for sigma in sigmas:
             exact = None
             for name, overrides in CONSTRUCTIONS.items():
+                progress.set_description(f"{model} {name}")
                 config = _config(model, sigma, samples, overrides)
                 loaded = load(config.model, CPU)
                 batches = _collated(loaded, calibration_samples(held_out, HELD_OUT_SEED), config)
@@ -76,6 +80,8 @@ def table(models: Sequence[str], sigmas: Sequence[float | None], samples: int, h
                     BlockPass(loaded, used, config, CPU, Path(folder)).run()
                 errors = relative_errors(exact, outputs(loaded, batches, config), batches)
                 rows.append({"model": model, "sigma": config.model.outliers.sigma, "construction": name, **errors})
+                progress.update()
+    progress.close()
     return pd.DataFrame(rows)
 
 
