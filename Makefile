@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 help:
 	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 2 minutes)"
-	@echo "make results  results/ anew: the first run, layer errors (about 15 minutes)"
+	@echo "make results  results/ anew: the first run, with and without outliers, and layer errors (about 8 minutes)"
 	@echo "make test     all tests (about 4 minutes on 2 cores)"
 	@echo "make lint     ruff"
 	@echo "make lock     requirements.lock anew from what is installed in $(VENV)"
@@ -19,6 +19,8 @@ run: $(VENV)/.installed
 results: $(VENV)/.installed
 	$(BIN)/qig -m +experiment=first_run hydra.sweep.dir=outputs/results/first_run
 	$(BIN)/python -m qig.report outputs/results/first_run --to results/first_run
+	$(BIN)/qig -m +experiment=first_run model.outliers.sigma=0 hydra.sweep.dir=outputs/results/first_run_no_outliers
+	$(BIN)/python -m qig.report outputs/results/first_run_no_outliers --to results/first_run_no_outliers
 	$(BIN)/python -m qig.report.layer_error
 
 test: $(VENV)/.installed-test
