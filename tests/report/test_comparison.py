@@ -127,6 +127,16 @@ def test_a_choice_within_one_method_is_shown_once(store):
     assert comparison([Compared(run) for run in runs]).attrs["config"] == ["sensitivity.kind", "sensitivity.nodes"]
 
 
+def test_what_follows_from_method_and_setting_is_no_column(store):
+    store.run("a", config={"sensitivity.reference": "zero"})
+    store.run("b", config={"sensitivity.reference": "quantized", "quant.name": "w4a8"})
+    frame = comparison([Compared(run) for run in load(store, "a", "b")])
+    assert frame.attrs["config"] == []
+    store.run("c", config={"sensitivity.reference": "quantized"})
+    frame = comparison([Compared(run) for run in load(store, "a", "b", "c")])
+    assert frame.attrs["config"] == ["sensitivity.reference"]
+
+
 def test_a_run_that_quantizes_nothing_has_no_calibration_keys(store):
     store.run("a", config={"calibration.samples": 8})
     store.run("f", method="none", quantized=False, config={"calibration.samples": 99})

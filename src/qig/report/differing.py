@@ -63,7 +63,8 @@ def _tells_apart(key: str, runs: Sequence[Run], flat: Sequence[Mapping[str, Any]
 
 def _owner(group: str, leaf: str, run: Run, values: Mapping[str, Any]) -> tuple:
     """What is shown of this run that may already determine the key."""
-    method = (run.method,) if group in METHOD_GROUPS else ()
+    # A method may follow the setting: QIG's reference is zero where only weights are quantized.
+    method = (run.method, run.setting) if group in METHOD_GROUPS else ()
     if not leaf or leaf in NAMES:
         return method
     return method + tuple(str(values.get(f"{group}.{name}")) for name in NAMES)
