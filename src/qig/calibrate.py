@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from qig.blockwise.activations import Activations
 from qig.blockwise.artefact import block_folder
 from qig.blockwise.run import BlockPass
 from qig.blockwise.timing import PeakMemory, Stopwatch
@@ -17,21 +18,27 @@ from qig.config.schema import Config
 from qig.config.validation import needs_calibration
 from qig.data.calibration import CalibrationBatch, collate, digest, samples_of
 from qig.models.checkpoint import content_hash, resolve
-from qig.models.loading import LoadedModel
+from qig.models.loading import LoadedModel, open_model
 from qig.quantization.setting import Setting
 from qig.quantized import RECORD, model_bytes
 from qig.store import write_json
 
 
-def quantize(loaded: LoadedModel, config: Config, device: torch.device, folder: Path) -> None:
-    """Quantize the model in place; leave in ``folder`` the blocks, token weights, scales and the record."""
+def quantize(config: Config, device: torch.device, folder: Path) -> None:
+    """Quantize the configured model block by block; leave in ``folder`` blocks, token weights, scales and the record.
+
+    The model is never whole in memory: one block and what ``memory.activations`` keeps on the device are.
+    """
     watch = Stopwatch()
+    activations = Activations(device, config.memory.activations, folder / "activations")
     with PeakMemory(device) as memory:
         with watch("calibration"):
+            loaded = open_model(config.model, device)
             batches = _batches(loaded, config)
-        block_pass = BlockPass(loaded, batches, config, device, folder)
+        block_pass = BlockPass(loaded, batches, config, activations, folder)
         with watch("quantization"):
             blocks = block_pass.run()
+    activations.close()
     sensitivity, scales = _gather(folder, len(blocks))
     if sensitivity:
         sensitivity |= _tokens(batches)
@@ -49,7 +56,7 @@ def quantize(loaded: LoadedModel, config: Config, device: torch.device, folder: 
             "sites": [site for block in blocks for site in block["sites"]],
             "timings": {**watch.seconds, **stages},
             "memory": {"peak_host_bytes": memory.host_bytes, "peak_device_bytes": memory.device_bytes},
-            "model_bytes": model_bytes(loaded.model, Setting.of(config.quant)),
+            "model_bytes": model_bytes(loaded, Setting.of(config.quant)),
             "calibration": {
                 "samples": [name for _, name in sorted(_named(batches))],
                 "sha256": digest(batches) if batches else None,

@@ -21,11 +21,14 @@ PACKAGES = (
 
 
 def quiet() -> None:
-    """Keep transformers from talking while a checkpoint is loaded."""
-    from transformers.utils import logging
+    """Keep transformers and accelerate from talking while a checkpoint is opened."""
+    import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("accelerate.big_modeling").setLevel(logging.ERROR)
 
 
 def environment(device: torch.device) -> dict[str, Any]:

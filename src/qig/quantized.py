@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import nn
 
 from qig.blockwise.artefact import apply_block, block_folder, read_record
 from qig.config.schema import Model, Quant
@@ -16,7 +15,6 @@ from qig.errors import ModelError
 from qig.models.checkpoint import content_hash, resolve
 from qig.models.loading import LoadedModel, load
 from qig.quantization.grid import packed_bytes
-from qig.quantization.linear import QuantizedLinear
 from qig.quantization.setting import Setting
 
 RECORD = "quantization.json"
@@ -60,14 +58,17 @@ def load_checkpoint(path: str | Path, device: torch.device) -> LoadedModel:
     return loaded
 
 
-def model_bytes(model: nn.Module, setting: Setting | None) -> dict[str, int]:
-    """Size of the weights with 16 bits each, and with the quantized linears packed; tied weights count once."""
-    linears = [module for module in model.modules() if isinstance(module, QuantizedLinear)]
-    own = sum(parameter.numel() for parameter in model.parameters())
-    own += sum(linear.bias.numel() for linear in linears if linear.bias is not None)
-    shapes = [(linear.out_features, linear.in_features) for linear in linears]
-    sixteen = 2 * (own + sum(rows * columns for rows, columns in shapes))
-    quantized = 2 * own + sum(packed_bytes(shape, setting.weights) for shape in shapes) if setting else sixteen
+def model_bytes(loaded: LoadedModel, setting: Setting | None) -> dict[str, int]:
+    """Size of the weights with 16 bits each, and with the selected linears packed; tied weights count once.
+
+    Only the shapes matter: the model may be opened without its weights, but must not be quantized yet.
+    """
+    sixteen = 2 * sum(parameter.numel() for parameter in loaded.model.parameters())
+    quantized = sixteen
+    if setting is not None:
+        linears = [linear for block in loaded.blocks for linear in setting.selected(block).values()]
+        shapes = [(linear.out_features, linear.in_features) for linear in linears]
+        quantized += sum(packed_bytes(shape, setting.weights) - 2 * shape[0] * shape[1] for shape in shapes)
     return {"sixteen_bit": sixteen, "quantized": quantized}
 
 

@@ -24,8 +24,6 @@ from qig.store import Store, write_json
 if TYPE_CHECKING:
     import torch
 
-    from qig.models.loading import LoadedModel
-
 log = logging.getLogger(__name__)
 BASELINES = {"16 bit": "none", "rtn": "rtn"}
 
@@ -132,21 +130,24 @@ class Stages:
     def _make(self, folder: Path, config: Config, keys: Keys, title: str) -> None:
         import torch
 
+        from qig.calibrate import quantize
         from qig.environment import environment
+        from qig.models.loading import open_model
         from qig.quantized import RECORD, model_bytes
 
         device = torch.device(self.device)
         _prepare(config)
-        model = _Model(config, device)
         quantized: dict[str, Any] = {"sites": [], "timings": {}, "memory": {}, "calibration": None}
+        stage = None
         if keys.quantized is not None:
             log.info("%s: quantizing", title)
-            stage, _ = self.store.make("quantized", keys.quantized, model.quantize, resumable=True)
+            stage, _ = self.store.make(
+                "quantized", keys.quantized, lambda f: quantize(config, device, f), resumable=True
+            )
             quantized = json.loads((stage / RECORD).read_text())
-            model.quantized_folder = stage
         log.info("%s: evaluating on %s", title, ", ".join(config.evaluation.tasks))
-        stage, _ = self.store.make("evaluation", keys.evaluation, model.evaluate)
-        evaluated = json.loads((stage / "evaluation.json").read_text())
+        samples, _ = self.store.make("evaluation", keys.evaluation, lambda f: _evaluate(config, device, stage, f))
+        evaluated = json.loads((samples / "evaluation.json").read_text())
         write_json(
             folder / "record.json",
             {
@@ -163,7 +164,7 @@ class Stages:
                 "environment": environment(device),
                 "timings": {**quantized["timings"], **evaluated["timings"]},
                 "memory": quantized["memory"] or evaluated["memory"],
-                "model_bytes": quantized.get("model_bytes") or model_bytes(model.loaded().model, None),
+                "model_bytes": quantized.get("model_bytes") or model_bytes(open_model(config.model, device), None),
                 "sites": quantized["sites"],
                 "metrics": evaluated["metrics"],
                 "versions": evaluated["versions"],
@@ -171,51 +172,31 @@ class Stages:
         )
 
 
-class _Model:
-    """The model of one run, loaded only when a stage must be computed, and quantized at most once."""
+def _evaluate(config: Config, device: torch.device, quantized: Path | None, folder: Path) -> None:
+    """Benchmark the 16-bit model, or the one that the quantized stage's folder holds."""
+    from qig.blockwise.timing import PeakMemory, Stopwatch
+    from qig.evaluation.benchmark import evaluate
+    from qig.models.loading import load
+    from qig.quantized import apply_quantized
 
-    def __init__(self, config: Config, device: torch.device) -> None:
-        self.config = config
-        self.device = device
-        self.quantized_folder: Path | None = None
-        self._loaded: LoadedModel | None = None
-        self._is_quantized = False
-
-    def loaded(self) -> LoadedModel:
-        if self._loaded is None:
-            from qig.models.loading import load
-
-            self._loaded = load(self.config.model, self.device)
-        return self._loaded
-
-    def quantize(self, folder: Path) -> None:
-        from qig.calibrate import quantize
-
-        quantize(self.loaded(), self.config, self.device, folder)
-        self._is_quantized = True
-
-    def evaluate(self, folder: Path) -> None:
-        from qig.blockwise.timing import PeakMemory, Stopwatch
-        from qig.evaluation.benchmark import evaluate
-        from qig.quantized import apply_quantized
-
-        loaded, settings, watch = self.loaded(), self.config.evaluation, Stopwatch()
-        if self.quantized_folder is not None and not self._is_quantized:
-            apply_quantized(loaded, self.config.quant, self.quantized_folder)
-            self._is_quantized = True
-        with PeakMemory(self.device) as memory, watch("evaluation"):
-            result = evaluate(loaded.model, loaded.processor, **asdict(settings))
-        with (folder / "samples.jsonl").open("w") as stream:
-            stream.writelines(json.dumps(sample) + "\n" for sample in result.samples)
-        write_json(
-            folder / "evaluation.json",
-            {
-                "metrics": result.metrics,
-                "versions": result.versions,
-                "timings": watch.seconds,
-                "memory": {"peak_host_bytes": memory.host_bytes, "peak_device_bytes": memory.device_bytes},
-            },
-        )
+    watch = Stopwatch()
+    with PeakMemory(device) as memory:
+        loaded = load(config.model, device)
+        if quantized is not None:
+            apply_quantized(loaded, config.quant, quantized)
+        with watch("evaluation"):
+            result = evaluate(loaded.model, loaded.processor, **asdict(config.evaluation))
+    with (folder / "samples.jsonl").open("w") as stream:
+        stream.writelines(json.dumps(sample) + "\n" for sample in result.samples)
+    write_json(
+        folder / "evaluation.json",
+        {
+            "metrics": result.metrics,
+            "versions": result.versions,
+            "timings": watch.seconds,
+            "memory": {"peak_host_bytes": memory.host_bytes, "peak_device_bytes": memory.device_bytes},
+        },
+    )
 
 
 def _prepare(config: Config) -> None:

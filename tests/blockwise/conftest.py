@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from qig.blockwise.activations import Activations
 from qig.blockwise.run import BlockPass
 from qig.config.validation import needs_calibration, resolve
 from qig.models.loading import load
@@ -53,6 +54,6 @@ def passed(digit_samples, batches_of):
     def make(config, folder: Path):
         loaded = load(config.model, CPU)
         batches = batches_of(loaded, digit_samples[:3]) if needs_calibration(config) else []
-        return loaded, BlockPass(loaded, batches, config, CPU, folder).run()
+        return loaded, BlockPass(loaded, batches, config, Activations(CPU), folder).run()
 
     return make

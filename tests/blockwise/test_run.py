@@ -12,11 +12,14 @@ from safetensors.torch import load_file
 import qig.blockwise.run as run_module
 from oracles import grid as oracle
 from oracles.calls import block_inputs_and_outputs, logits_of
+from qig.blockwise.activations import Activations
+from qig.blockwise.run import BlockPass
 from qig.blockwise.streams import Streams
 from qig.calibrate import quantize
+from qig.data.calibration import collate, samples_of
 from qig.errors import ModelError
 from qig.models.loading import load
-from qig.quantization.linear import QuantizedLinear
+from qig.quantization.linear import FakeQuantLinear, QuantizedLinear
 from qig.quantized import load_checkpoint
 
 CPU = torch.device("cpu")
@@ -33,6 +36,16 @@ def tensors(folder) -> dict[str, torch.Tensor]:
     }
 
 
+def computing(model) -> dict[str, torch.Tensor]:
+    """Every weight and bias that the model computes with, dequantized ones among them."""
+    named = {
+        f"{name}.{part}": getattr(module, part, None)
+        for name, module in model.named_modules()
+        for part in ("weight", "bias")
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
 def assert_identical(one, other) -> None:
     assert one.keys() == other.keys() and one
     assert all(torch.equal(value, other[name]) for name, value in one.items())
@@ -44,7 +57,7 @@ def test_same_pass_twice_is_bit_identical(configured, passed, tmp_path, override
     first, _ = passed(config, tmp_path / "one")
     second, _ = passed(config, tmp_path / "two")
     assert_identical(tensors(tmp_path / "one"), tensors(tmp_path / "two"))
-    assert_identical(first.model.state_dict(), second.model.state_dict())
+    assert_identical(computing(first.model), computing(second.model))
 
 
 def test_interrupted_pass_goes_on_and_ends_bit_identical(configured, passed, tmp_path, monkeypatch, any_tiny):
@@ -71,7 +84,16 @@ def test_interrupted_pass_goes_on_and_ends_bit_identical(configured, passed, tmp
     for name, time in left.items():  # loaded, not made again
         assert (tmp_path / "parts/blocks" / name / "block.json").stat().st_mtime_ns == time
     assert_identical(tensors(tmp_path / "whole"), tensors(tmp_path / "parts"))
-    assert_identical(whole.model.state_dict(), resumed.model.state_dict())
+    assert_identical(computing(whole.model), computing(resumed.model))
+
+
+@pytest.mark.parametrize("overrides", ["method=qig quant=w4a8", "method=mbq", "method=gptq_qig", "method=vlmq"])
+def test_where_activations_wait_changes_no_bit(configured, tmp_path, overrides):
+    for place in ("device", "disk"):
+        quantize(configured(*overrides.split(), f"memory.activations={place}"), CPU, tmp_path / place)
+    assert_identical(tensors(tmp_path / "device"), tensors(tmp_path / "disk"))
+    device, disk = (sorted(p.name for p in (tmp_path / place).iterdir()) for place in ("device", "disk"))
+    assert device == disk
 
 
 @pytest.mark.parametrize("victim", ["weights.safetensors", "findings.safetensors", "block.json"])
@@ -93,7 +115,7 @@ def test_damaged_block_is_made_again(configured, passed, tmp_path, victim, damag
     assert json.loads((tmp_path / "blocks/001/block.json").read_text())["sha256"].keys() == {
         "weights.safetensors", "findings.safetensors",
     }  # fmt: skip
-    assert all(isinstance(block.mlp.up_proj, QuantizedLinear) for block in loaded.blocks)
+    assert all(isinstance(block.mlp.up_proj, FakeQuantLinear) for block in loaded.blocks)
 
 
 @pytest.mark.parametrize("quant", ["w3a16", "w4a8"])
@@ -226,20 +248,23 @@ def test_findings_have_the_order_of_the_calibration_set(configured, passed, digi
 @pytest.mark.parametrize("quant", ["w3a16", "w4a8"])
 def test_reloaded_model_is_the_one_in_memory(configured, digit_samples, batches_of, tmp_path, any_tiny, quant):
     config = configured("method=qig", f"quant={quant}", model=any_tiny)
+    quantize(config, CPU, tmp_path / "stage")
     loaded = load(config.model, CPU)
-    quantize(loaded, config, CPU, tmp_path)
-    reloaded = load_checkpoint(tmp_path, CPU)
+    batches = collate(samples_of(config.calibration), loaded.processor, loaded.model, loaded.image_token_ids, 300)
+    BlockPass(loaded, batches, config, Activations(CPU), tmp_path / "memory").run()
+    assert_identical(tensors(tmp_path / "stage"), tensors(tmp_path / "memory"))  # opened, and whole in memory
+    reloaded = load_checkpoint(tmp_path / "stage", CPU)
     batches = batches_of(loaded, digit_samples[4:])
     for was, now in zip(logits_of(loaded, batches), logits_of(reloaded, batches), strict=True):
         assert torch.equal(was, now)
-    assert_identical(loaded.model.state_dict(), reloaded.model.state_dict())
+    assert_identical(computing(loaded.model), computing(reloaded.model))
 
 
 def test_incomplete_stage_is_a_model_error(configured, tmp_path):
     import shutil
 
     config = configured("method=rtn")
-    quantize(load(config.model, CPU), config, CPU, tmp_path)
+    quantize(config, CPU, tmp_path)
     shutil.rmtree(tmp_path / "blocks/001")
     with pytest.raises(ModelError, match=r"blocks.001 is absent or damaged"):
         load_checkpoint(tmp_path, CPU)
@@ -254,7 +279,7 @@ def test_stage_that_does_not_say_what_it_is(tmp_path):
 def test_stage_of_another_checkpoint_is_refused(configured, saved_model, tmp_path):
     """The blocks fit only the checkpoint that they were made from: the rest of its weights is not in the stage."""
     config = configured("method=rtn")
-    quantize(load(config.model, CPU), config, CPU, tmp_path)
+    quantize(config, CPU, tmp_path)
     record = json.loads((tmp_path / "quantization.json").read_text())
     record["model"]["path"] = str(saved_model("tiny_internvl"))
     (tmp_path / "quantization.json").write_text(json.dumps(record))
@@ -264,7 +289,7 @@ def test_stage_of_another_checkpoint_is_refused(configured, saved_model, tmp_pat
 
 def test_sensitivity_file_belongs_to_tokens_and_samples(configured, digit_samples, tmp_path):
     config = configured("method=qig")
-    quantize(load(config.model, CPU), config, CPU, tmp_path)
+    quantize(config, CPU, tmp_path)
     found = load_file(tmp_path / "sensitivity.safetensors")
     names = [f"block.{b}.{s}" for b in range(3) for s in ("attn_in", "mlp_in", "mlp_out")]
     assert sorted(found) == sorted([*names, "kinds", "sample"])

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from oracles.calls import block_inputs_and_outputs
-from qig.blockwise.capture import block_calls
+from qig.blockwise.activations import Activations
+from qig.blockwise.capture import enter
 from qig.blockwise.streams import Streams
 from qig.errors import QigError
 from qig.models.architectures import LLAMA_SITES
@@ -26,7 +27,7 @@ def case(fresh_model, digit_samples, batches_of, any_tiny):
 def test_exact_stream_is_the_forward_pass_bit_for_bit(case):
     loaded, batches = case
     expected = [block_inputs_and_outputs(loaded, batch) for batch in batches]
-    streams = Streams(loaded, batches, CPU, with_quantized=True)
+    streams = Streams(loaded, batches, Activations(CPU), with_quantized=True)
     for index, block in enumerate(loaded.blocks):
         for x, (inputs, _) in zip(streams.exact, expected, strict=True):
             assert torch.equal(x, inputs[index])
@@ -37,7 +38,7 @@ def test_exact_stream_is_the_forward_pass_bit_for_bit(case):
 
 def test_site_calls_hold_the_inputs_of_the_inspected_modules(case):
     loaded, batches = case
-    streams = Streams(loaded, batches, CPU, with_quantized=False)
+    streams = Streams(loaded, batches, Activations(CPU), with_quantized=False)
     assert streams.quantized is None
     block = loaded.blocks[0]
     calls, outputs = streams.site_calls(0, block, list(LLAMA_SITES), "exact")
@@ -58,7 +59,7 @@ def test_site_calls_hold_the_inputs_of_the_inspected_modules(case):
 def test_blocks_are_back_and_the_model_unharmed_after_capture(case):
     loaded, batches = case
     before = list(loaded.blocks)
-    block_calls(loaded, batches[0], CPU)
+    enter(loaded, batches[0], Activations(CPU))
     assert list(loaded.blocks) == before
     with torch.no_grad():
         states = loaded.model(**batches[0].inputs, use_cache=False, output_hidden_states=True).hidden_states
@@ -72,13 +73,13 @@ def test_blocks_are_back_when_the_model_raises(case):
     before = list(loaded.blocks)
     broken = dict(batches[0].inputs, input_ids=batches[0].inputs["input_ids"] + 10_000)
     with pytest.raises(IndexError):
-        block_calls(loaded, type(batches[0])(**{**vars(batches[0]), "inputs": broken}), CPU)
+        enter(loaded, type(batches[0])(**{**vars(batches[0]), "inputs": broken}), Activations(CPU))
     assert list(loaded.blocks) == before
 
 
 def test_quantized_stream_is_the_forward_pass_of_a_quantized_model(case):
     loaded, batches = case
-    streams = Streams(loaded, batches, CPU, with_quantized=True)
+    streams = Streams(loaded, batches, Activations(CPU), with_quantized=True)
     for index, block in enumerate(loaded.blocks):
         streams.advance(index, block, None)
         down = block.mlp.down_proj
@@ -89,9 +90,27 @@ def test_quantized_stream_is_the_forward_pass_of_a_quantized_model(case):
         assert torch.equal(x_q, outputs[-1]) and not torch.equal(x, outputs[-1])
 
 
+@pytest.mark.parametrize("place", ["host", "disk"])
+def test_where_activations_wait_changes_nothing(case, tmp_path, place):
+    loaded, batches = case
+    here = Streams(loaded, batches, Activations(CPU), with_quantized=True)
+    there = Streams(loaded, batches, Activations(CPU, place, tmp_path / "a"), with_quantized=True)
+    sites = list(LLAMA_SITES)
+    for index, block in enumerate(loaded.blocks):
+        (one, ends), (other, other_ends) = (s.site_calls(index, block, sites, "exact") for s in (here, there))
+        for site in sites:
+            for a, b in zip(one[site.name], other[site.name], strict=True):
+                assert torch.equal(a.x, b.x) and torch.equal(a(block.get_submodule(site.inspected)),
+                                                             b(block.get_submodule(site.inspected)))
+        assert all(torch.equal(a, b) for a, b in zip(ends, other_ends, strict=True))
+        here.advance(index, block, block)
+        there.advance(index, block, block)
+    assert all(torch.equal(a, b) for a, b in zip(here.quantized, there.quantized, strict=True))
+
+
 def test_non_finite_states_name_block_and_sample(case):
     loaded, batches = case
-    streams = Streams(loaded, batches, CPU, with_quantized=False)
+    streams = Streams(loaded, batches, Activations(CPU), with_quantized=False)
     streams.exact[1][-1, 0, 5] = torch.inf
     with pytest.raises(QigError, match=f"behind block 0.*exact stream.*{batches[1].ids[-1]}"):
         streams.advance(0, loaded.blocks[0], None)
@@ -99,7 +118,7 @@ def test_non_finite_states_name_block_and_sample(case):
 
 def test_non_finite_padding_is_nobodys_business(case):
     loaded, batches = case
-    streams = Streams(loaded, batches, CPU, with_quantized=False)
+    streams = Streams(loaded, batches, Activations(CPU), with_quantized=False)
     for i, batch in enumerate(batches):
         y = torch.where(batch.real.unsqueeze(-1), streams.exact[i], torch.nan)
         streams._refuse_non_finite(y, batch, 0, "exact")

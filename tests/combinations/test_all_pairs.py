@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from oracles.calls import logits_of
+from qig.blockwise.activations import Activations
 from qig.blockwise.artefact import apply_block, block_folder
 from qig.blockwise.run import BlockPass
 from qig.config.validation import resolve
@@ -64,7 +65,7 @@ def test_combination(compose, prepared, tmp_path, estimator, equalization, round
             f"sensitivity.control={CONTROLS[turn % 3]}", f"equalization.share_attn_out={str(turn % 4 > 1).lower()}",
         )
     )  # fmt: skip
-    records = BlockPass(loaded, batches, config, CPU, tmp_path).run()
+    records = BlockPass(loaded, batches, config, Activations(CPU), tmp_path).run()
     after = logits_of(loaded, batches)[0]
     real = batches[0].real
     assert float((after - before)[real].norm()) < 0.05 * float(before[real].norm())

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from qig.blockwise.activations import Activations
 from qig.blockwise.artefact import block_folder
 from qig.blockwise.run import BlockPass
 from qig.config.validation import resolve
@@ -65,7 +66,7 @@ def test_both_streams_and_the_weights(compose, fresh_model, digit_samples, batch
             "sensitivity.nodes=2", "sensitivity.max_nodes=2",
         )
     )  # fmt: skip
-    BlockPass(loaded, batches, config, CPU, tmp_path).run()
+    BlockPass(loaded, batches, config, Activations(CPU), tmp_path).run()
     quantized = inputs_of(loaded, batches)
 
     rescaled = {site.producer for site in LLAMA_SITES}

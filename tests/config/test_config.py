@@ -212,6 +212,7 @@ EFFECTS = {
     "model.outliers.sigma=0.1": ALL,
     "model.outliers.seed=5": ALL,
     "threads=2": ALL,
+    "memory.activations=disk": NONE,
     "evaluation.limit=7": LATER,
     "evaluation.seed=7": LATER,
     "evaluation.nll=false": LATER,

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from oracles.calls import logits_of
+from qig.blockwise.activations import Activations
 from qig.blockwise.streams import Streams
 from qig.config.schema import GridEqualization, LearnedEqualization, SmoothQuantEqualization
 from qig.equalization.equalizer import mean_activation
@@ -42,7 +43,7 @@ class Everything:
 
 
 def view_of(loaded, batches, site, index=0):
-    streams = Streams(loaded, batches, torch.device("cpu"), False)
+    streams = Streams(loaded, batches, Activations(torch.device("cpu")), False)
     calls = streams.site_calls(index, loaded.blocks[index], [site], "exact")[0][site.name]
     setting = Setting(SETTING.weights, None, Everything())
     view = SiteView(index, 0, loaded.blocks[index], site, setting, calls, None, streams.kinds, [b.ids for b in batches])

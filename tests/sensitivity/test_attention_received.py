@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from qig.blockwise.activations import Activations
 from qig.config.schema import AttentionSensitivity
 from qig.errors import ModelError
 from qig.sensitivity.attention import AttentionReceived
@@ -46,7 +47,7 @@ def received_by_hand(block: nn.Module, x: torch.Tensor, positions, groups: int) 
 
 def estimate(loaded, batches) -> AttentionReceived:
     estimator = AttentionReceived(AttentionSensitivity("attention", "token_special", "sample", "none", 0))
-    estimator.prepare(loaded, batches, CPU)
+    estimator.prepare(loaded, batches, Activations(CPU))
     return estimator
 
 

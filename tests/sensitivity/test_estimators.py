@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from qig.blockwise.activations import Activations
 from qig.blockwise.run import BlockPass
 from qig.config.validation import resolve
 from qig.data.tokens import TokenKind
@@ -34,7 +35,7 @@ def folder_of(fresh_model, tmp_path_factory):
 
 def weights_found(config, samples, batches_of, budget, folder) -> dict[str, torch.Tensor]:
     loaded = load(config.model, CPU)
-    BlockPass(loaded, batches_of(loaded, samples, tokens_per_batch=budget), config, CPU, folder).run()
+    BlockPass(loaded, batches_of(loaded, samples, tokens_per_batch=budget), config, Activations(CPU), folder).run()
     files = sorted((folder / "blocks").glob("*/findings.safetensors"))
     return {name: value for file in files for name, value in load_file(file).items() if name.startswith("block.")}
 
@@ -60,7 +61,7 @@ def test_attention_received_is_a_mean(fresh_model, digit_samples, batches_of, an
     loaded = fresh_model(any_tiny)
     estimator = AttentionReceived(compose("sensitivity=attention").sensitivity)
     batches = batches_of(loaded, digit_samples[:3], tokens_per_batch=10_000)
-    estimator.prepare(loaded, batches, CPU)
+    estimator.prepare(loaded, batches, Activations(CPU))
     for batch in batches_of(loaded, digit_samples[:3], 1):
         row = batches[0].ids.index(batch.ids[0])
         loaded.model.set_attn_implementation("eager")

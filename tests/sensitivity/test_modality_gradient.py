@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from qig.blockwise.activations import Activations
 from qig.config.schema import ModalityGradientSensitivity
 from qig.data.tokens import TokenKind
 from qig.sensitivity.estimator import SiteView
@@ -53,7 +54,7 @@ def test_loss_is_the_sum_of_the_samples_means():
     log_p = logits.log_softmax(-1)
     first = -(log_p[0, 1, 3] + log_p[0, 2, 1]) / 2
     second = -(log_p[1, 0, 0] + log_p[1, 1, 6] + log_p[1, 2, 2] + log_p[1, 3, 2]) / 4
-    torch.testing.assert_close(sft_loss(logits, labels), first + second)
+    torch.testing.assert_close(sft_loss(logits[:, :-1], labels[:, 1:]), first + second)
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def case(fresh_model, digit_samples, batches_of, any_tiny):
 
 def test_gradients_of_padded_batches_are_those_of_single_samples(case):
     loaded, (batch,), alone = case
-    found = output_gradients(loaded, batch, NAMES, CPU)
+    (found,) = output_gradients(loaded, [batch], NAMES, Activations(CPU))
     for row, name in enumerate(batch.ids):
         for block, expected in enumerate(oracle_gradients(loaded, alone[name])):
             for linear in NAMES:
@@ -82,7 +83,7 @@ def test_gradients_of_padded_batches_are_those_of_single_samples(case):
 
 def test_no_hook_and_no_gradient_is_left(case):
     loaded, (batch,), _ = case
-    output_gradients(loaded, batch, NAMES, CPU)
+    output_gradients(loaded, [batch], NAMES, Activations(CPU))
     for module in loaded.blocks.modules():  # transformers keeps hooks of its own in the vision towers
         assert not module._forward_hooks and not module._forward_pre_hooks
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in loaded.model.parameters())
@@ -93,7 +94,7 @@ def test_ratio_floor_and_balance(case, balance):
     loaded, together, alone = case
     config = ModalityGradientSensitivity("modality_gradient", "modality", "corpus", "none", 0, balance)
     estimator = ModalityGradient(config)
-    estimator.prepare(loaded, together, CPU)
+    estimator.prepare(loaded, together, Activations(CPU))
 
     gathered = {(name, kind): [[] for _ in loaded.blocks] for name in NAMES for kind in ("vision", "answer")}
     for batch in alone.values():

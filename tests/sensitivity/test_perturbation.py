@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from oracles import toy
 from oracles.grid import fake_activation
 from oracles.leave_one_out import leave_one_out
+from qig.blockwise.activations import Activations
+from qig.blockwise.capture import Call
 from qig.blockwise.streams import Streams
 from qig.config.schema import PerturbationSensitivity
 from qig.quantization.grid import WeightGrid
@@ -53,9 +53,9 @@ def test_attention_of_every_architecture_with_its_masks_and_positions(
         batches = batches_of(loaded, digit_samples[:together], budget)
         for batch in batches:
             batch.inputs.update({k: v.double() for k, v in batch.inputs.items() if v.is_floating_point()})
-        streams = Streams(loaded, batches, torch.device("cpu"), False)
+        streams = Streams(loaded, batches, Activations(torch.device("cpu")), False)
         calls = streams.site_calls(0, loaded.blocks[0], [site], "exact")[0]["attn_in"]
-        moved = [replace(call, x=call.x + drift[: call.x.shape[1]]) for call in calls]
+        moved = [Call(call.x + drift[: call.x.shape[1]], call.kwargs) for call in calls]
         ids = [batch.ids for batch in batches]
         return SiteView(0, 0, loaded.blocks[0], site, setting, calls, moved, streams.kinds, ids), ids
 

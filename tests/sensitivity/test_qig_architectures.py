@@ -11,6 +11,7 @@ from torch import nn
 
 from oracles.grid import fake_weight
 from oracles.settings import make_config
+from qig.blockwise.activations import Activations
 from qig.blockwise.streams import Streams
 from qig.quantization.setting import Setting
 from qig.sensitivity.estimator import SiteView
@@ -62,7 +63,7 @@ def test_captum_sample_by_sample(compose, shipped, digit_samples, batches_of, si
     site = next(s for s in shipped.architecture.sites if s.name == site)
     padded = in_double(batches_of(shipped, digit_samples[:2], 10_000))
     assert len(padded) == 1 and not padded[0].real.all()
-    streams = Streams(shipped, padded, torch.device("cpu"), False)
+    streams = Streams(shipped, padded, Activations(torch.device("cpu")), False)
     for index in range(BLOCK):
         streams.advance(index, shipped.blocks[index], None)
     block = shipped.blocks[BLOCK]

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from oracles.release import SITES, Release
+from qig.blockwise.activations import Activations
 from qig.blockwise.artefact import block_folder
 from qig.blockwise.run import BlockPass
 from qig.config.validation import resolve
@@ -61,7 +62,8 @@ def test_token_weights_losses_and_exponents(
     loaded = shortened()
     batches = in_double(batches_of(loaded, samples, 10_000 if padding else 1))
     assert padding == (not all(batch.real.all() for batch in batches))
-    records = [site for block in BlockPass(loaded, batches, config, CPU, tmp_path).run() for site in block["sites"]]
+    passed = BlockPass(loaded, batches, config, Activations(CPU), tmp_path).run()
+    records = [site for block in passed for site in block["sites"]]
 
     other = shortened()
     grid = config.quant.weights

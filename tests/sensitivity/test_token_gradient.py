@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from qig.blockwise.activations import Activations
 from qig.config.schema import TokenGradientSensitivity
 from qig.data.tokens import TokenKind
 from qig.sensitivity.estimator import SiteView
@@ -40,7 +41,7 @@ def test_every_site_on_every_architecture(fresh_model, digit_samples, batches_of
     loaded = fresh_model(any_tiny)
     (padded,) = batches_of(loaded, digit_samples[:3], 10_000)
     estimator = TokenGradient(TokenGradientSensitivity("token_gradient", "token_special", "sample", "none", 0))
-    estimator.prepare(loaded, [padded], torch.device("cpu"))
+    estimator.prepare(loaded, [padded], Activations(torch.device("cpu")))
     alone = {batch.ids[0]: batch for batch in batches_of(loaded, digit_samples[:3], 1)}
     for index in range(2):
         for site in loaded.architecture.sites:

@@ -53,7 +53,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def apply_block(folder: Path, block: nn.Module, setting: Setting) -> None:
-    """Turn ``block`` in place into the quantized block of the folder.
+    """Turn ``block`` in place into the quantized block of the folder; the integers stay on disk.
 
     Raises:
         StoreError: the tensors are not those of this block.
@@ -70,17 +70,10 @@ def apply_block(folder: Path, block: nn.Module, setting: Setting) -> None:
         device, dtype = linear.weight.device, linear.weight.dtype
         quantized = QuantizedWeight(*(None if value is None else value.to(device) for value in values))
         bias = tensors.get(f"{name}.bias")
-        install(block, name, setting, quantized, None if bias is None else bias.to(device), dtype)
+        replace(block, name, setting.derived(quantized, None if bias is None else bias.to(device), dtype))
     with torch.no_grad():
         for name, value in others.items():
             value.copy_(tensors[name])
-
-
-def install(
-    block: nn.Module, name: str, setting: Setting, quantized: QuantizedWeight, bias: Tensor | None, dtype: torch.dtype
-) -> None:
-    """Put the quantized layer in the place of the linear ``name``."""
-    replace(block, name, setting.rounded(quantized, bias, dtype))
 
 
 def _tensors(block: nn.Module) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from qig.blockwise.artefact import install
+from qig.blockwise.activations import Mapped
 from qig.blockwise.capture import Call
 from qig.blockwise.methods import Methods
 from qig.blockwise.streams import Streams
@@ -17,7 +17,7 @@ from qig.equalization.equalizer import Scale
 from qig.errors import ConfigError
 from qig.models.architectures import Site
 from qig.models.folding import fold, foldable
-from qig.quantization.linear import substituted
+from qig.quantization.linear import replace, substituted
 from qig.rounding.rounder import LinearInputs
 from qig.sensitivity.estimator import SiteView
 from qig.sensitivity.weights import TokenWeights, token_weights
@@ -76,7 +76,10 @@ class BlockWork:
         streams = self.streams
         samples = [batch.ids for batch in streams.batches]
         calls, setting = self._calls[site.name], self.methods.setting
-        return SiteView(self.index, ordinal, self.block, site, setting, calls, quantized, streams.kinds, samples)
+        place = streams.activations
+        return SiteView(
+            self.index, ordinal, self.block, site, setting, calls, quantized, streams.kinds, samples, place
+        )
 
     def _attribute(self, view: SiteView) -> None:
         with self.watch("attribution"):
@@ -108,17 +111,20 @@ class BlockWork:
 
     def _inputs(self, site: Site) -> LinearInputs:
         scale = self._scales.get(site.name)
-        exact = [call.x if scale is None else call.x / scale.value.to(call.x.dtype) for call in self._calls[site.name]]
-        quantized = None
+        calls, quantized = self._calls[site.name], None
+
+        def folded(i: int) -> Tensor:
+            return calls[i].x if scale is None else calls[i].x / scale.value.to(calls[i].x.dtype)
+
         if self.methods.rounder.needs_quantized_stream:
             found = self.streams.site_calls(self.index, self.block, [site], "quantized")[0][site.name]
-            quantized = [call.x for call in found]
-        return LinearInputs(exact, quantized, self._weights[site.name].values)
+            quantized = Mapped(lambda i: found[i].x, len(found))
+        return LinearInputs(Mapped(folded, len(calls)), quantized, self._weights[site.name].values)
 
     def _install(self, rounded: dict) -> None:
         for name, quantized in rounded.items():
             linear = self._selected[name]
-            install(self.block, name, self.methods.setting, quantized, linear.bias, linear.weight.dtype)
+            replace(self.block, name, self.methods.setting.rounded(quantized, linear.bias, linear.weight.dtype))
 
     @contextmanager
     def _rounded_to_nearest(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """The block pass: attribute, equalize, round and propagate, one decoder block after the other.
 
-Afterwards the model in memory is the quantized model, and the folder holds the integers it is derived from. A pass
-that finds finished blocks in its folder loads them, sends both streams through them and goes on behind them.
+Afterwards the folder holds the integers of the quantized model; a model that was whole in memory has become it. A
+pass that finds finished blocks in its folder loads them, sends both streams through them and goes on behind them.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import nn
 from tqdm import tqdm
 
+from qig.blockwise.activations import Activations
 from qig.blockwise.artefact import apply_block, block_folder, read_record, save_block
 from qig.blockwise.block import BlockWork
 from qig.blockwise.methods import Methods
@@ -26,36 +27,46 @@ class BlockPass:
     """One calibration: a model, its calibration batches (none if the method needs none), and where results go."""
 
     def __init__(
-        self, loaded: LoadedModel, batches: list[CalibrationBatch], config: Config, device: torch.device, folder: Path
+        self,
+        loaded: LoadedModel,
+        batches: list[CalibrationBatch],
+        config: Config,
+        activations: Activations,
+        folder: Path,
     ) -> None:
         self.loaded = loaded
         self.batches = batches
         self.methods = Methods.of(config)
-        self.device = device
+        self.activations = activations
         self.folder = folder
         self.stopwatch = Stopwatch()
 
     def run(self) -> list[dict[str, Any]]:
         """Quantize every block; returns the record of each (sites searched, seconds by stage)."""
-        blocks, methods = self.loaded.blocks, self.methods
+        loaded, methods = self.loaded, self.methods
         if methods.weighted:
             with self.stopwatch("attribution"):
-                methods.estimator.prepare(self.loaded, self.batches, self.device)
+                methods.estimator.prepare(loaded, self.batches, self.activations)
         with self.stopwatch("capture"):
-            streams = Streams(self.loaded, self.batches, self.device, methods.needs_quantized_stream)
+            streams = Streams(loaded, self.batches, self.activations, methods.needs_quantized_stream)
         records = []
-        for index in tqdm(range(len(blocks)), desc="quantizing blocks", unit="block", leave=False, disable=None):
-            folder = block_folder(self.folder, index)
-            record = read_record(folder)
-            if record is None:
-                work = BlockWork(index, blocks[index], self.loaded.architecture.sites, methods, streams)
-                work.run()
-                record = {"sites": work.records, "seconds": work.watch.seconds}
-                save_block(folder, blocks[index], work.findings, record)
-            else:
-                with self.stopwatch("propagation"):
-                    streams.advance(index, blocks[index], None)
-                    apply_block(folder, blocks[index], methods.setting)
-                    streams.advance(index, None, blocks[index])
-            records.append(record)
+        for index in tqdm(range(len(loaded.blocks)), desc="quantizing blocks", unit="block", leave=False, disable=None):
+            with loaded.block(index) as block:
+                records.append(self._block(index, block, streams))
         return records
+
+    def _block(self, index: int, block: nn.Module, streams: Streams) -> dict[str, Any]:
+        """Quantize one block, or load what an earlier attempt made of it; both streams move behind it."""
+        folder = block_folder(self.folder, index)
+        record = read_record(folder)
+        if record is None:
+            work = BlockWork(index, block, self.loaded.architecture.sites, self.methods, streams)
+            work.run()
+            record = {"sites": work.records, "seconds": work.watch.seconds}
+            save_block(folder, block, work.findings, record)
+        else:
+            with self.stopwatch("propagation"):
+                streams.advance(index, block, None)
+                apply_block(folder, block, self.methods.setting)
+                streams.advance(index, None, block)
+        return record

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from qig.blockwise.capture import Call, block_calls, recording
+from qig.blockwise.activations import Activations, Shelf, brought
+from qig.blockwise.capture import Call, Entry, enter, recording
 from qig.data.calibration import CalibrationBatch
 from qig.errors import QigError
 from qig.models.architectures import Site
@@ -16,30 +17,39 @@ class Streams:
     """Hidden states in front of the current block, one tensor ``[batch, tokens, channels]`` per micro-batch.
 
     ``exact`` is what the full-precision model carries; ``quantized`` what the already quantized blocks really
-    produce (only kept if asked for). Both begin with the same embeddings.
+    produce (only kept if asked for). Both begin with the same embeddings. What the model adds between its blocks is
+    added to both.
     """
 
     def __init__(
-        self, loaded: LoadedModel, batches: list[CalibrationBatch], device: torch.device, with_quantized: bool
+        self, loaded: LoadedModel, batches: list[CalibrationBatch], activations: Activations, with_quantized: bool
     ) -> None:
         self.batches = batches
-        self.kinds = [batch.kinds.to(device) for batch in batches]
-        self._calls = [block_calls(loaded, batch, device) for batch in batches]
-        self.exact: list[Tensor] = [calls[0].x for calls in self._calls]
-        self.quantized: list[Tensor] | None = list(self.exact) if with_quantized else None
+        self.activations = activations
+        self.kinds = [batch.kinds.to(activations.device) for batch in batches]
+        self.exact = activations.shelf()
+        self._entries: list[Entry] = []
+        with loaded.frame():
+            for batch in batches:
+                x, entry = enter(loaded, batch, activations)
+                self.exact.append(x)
+                self._entries.append(entry)
+        self.quantized: Shelf | None = self.exact if with_quantized else None
+
+    def call(self, index: int, batch: int, stream: str) -> Call:
+        """The call of block ``index`` for one micro-batch on one stream, ``exact`` or ``quantized``."""
+        return Call(getattr(self, stream)[batch], self._entries[batch].kwargs[index])
 
     @torch.no_grad()
-    def run(self, index: int, block: nn.Module, stream: str) -> list[Tensor]:
-        """Outputs of block ``index`` on one stream, ``exact`` or ``quantized``.
+    def run(self, index: int, block: nn.Module, stream: str) -> Shelf:
+        """Hidden states behind block ``index`` on one stream.
 
         Raises:
             QigError: a non-finite value appears; names the block and the sample.
         """
-        outputs = []
-        for calls, x, batch in zip(self._calls, getattr(self, stream), self.batches, strict=True):
-            y = calls[index](block, x)
-            self._refuse_non_finite(y, batch, index, stream)
-            outputs.append(y)
+        outputs = self.activations.shelf()
+        for i in range(len(self.batches)):
+            outputs.append(self._behind(index, i, self.call(index, i, stream)(block), stream))
         return outputs
 
     def advance(self, index: int, exact_block: nn.Module | None, quantized_block: nn.Module | None) -> None:
@@ -51,18 +61,17 @@ class Streams:
 
     def site_calls(
         self, index: int, block: nn.Module, sites: list[Site], stream: str
-    ) -> tuple[dict[str, list[Call]], list[Tensor]]:
+    ) -> tuple[dict[str, list[Call]], Shelf]:
         """Run block ``index`` on a stream: calls of each site's inspected module per micro-batch, and the outputs."""
         found: dict[str, list[Call]] = {site.name: [] for site in sites}
-        outputs = []
+        outputs = self.activations.shelf()
         modules = {site.name: block.get_submodule(site.inspected) for site in sites}
-        for calls, x, batch in zip(self._calls, getattr(self, stream), self.batches, strict=True):
+        for i in range(len(self.batches)):
             with torch.no_grad(), recording(modules) as recorded:
-                y = calls[index](block, x)
-            self._refuse_non_finite(y, batch, index, stream)
-            outputs.append(y)
+                y = self.call(index, i, stream)(block)
+            outputs.append(self._behind(index, i, y, stream))
             for name, call in recorded.items():
-                found[name].append(call)
+                found[name].append(call.kept(self.activations))
         return found, outputs
 
     def flat(self, values: list[Tensor]) -> Tensor:
@@ -73,6 +82,12 @@ class Streams:
             for row, position in enumerate(batch.order)
         }
         return torch.cat([rows[position] for position in sorted(rows)])
+
+    def _behind(self, index: int, i: int, y: Tensor, stream: str) -> Tensor:
+        """What the next block receives: the output, checked, and what the model adds to it."""
+        self._refuse_non_finite(y, self.batches[i], index, stream)
+        added = self._entries[i].added
+        return y if index + 1 >= len(added) or added[index + 1] is None else y + brought(added[index + 1])
 
     @staticmethod
     def _refuse_non_finite(y: Tensor, batch: CalibrationBatch, index: int, stream: str) -> None:

@@ -218,6 +218,13 @@ class Evaluation:
 
 
 @dataclass
+class Memory:
+    """``activations``: where hidden states of the calibration samples wait for their turn."""
+
+    activations: Literal["device", "host", "disk"] = MISSING
+
+
+@dataclass
 class Tracking:
     kind: Literal["wandb", "none"] = MISSING
     mode: Literal["offline", "online", "disabled"] = MISSING
@@ -240,6 +247,7 @@ class Config:
     calibration: Calibration = MISSING
     evaluation: Evaluation = MISSING
     tracking: Tracking = MISSING
+    memory: Memory = MISSING
     seed: int = MISSING
     device: str = MISSING
     threads: int | None = MISSING

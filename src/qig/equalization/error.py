@@ -33,7 +33,7 @@ class SiteError:
             name: linear for name, linear in view.setting.selected(view.block).items() if name in view.site.consumers
         }
         with torch.no_grad():
-            self.exact = [self.output(view, call) for call in view.calls]
+            self.exact = view.shelf(self.output(view, call) for call in view.calls)
 
     def of_batch(self, index: int, replacements: Mapping[str, nn.Module]) -> Tensor:
         """The weighted error of one micro-batch, a float32 scalar."""

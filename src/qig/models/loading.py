@@ -1,28 +1,52 @@
-"""From a checkpoint directory to a model in memory, by transformers' own classes."""
+"""From a checkpoint directory to a model, by transformers' own classes: in memory, or opened block by block."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from qig.config.schema import Model
 from qig.errors import ModelError
 from qig.models import checkpoint
 from qig.models.architectures import Architecture, architecture_of
-from qig.models.outliers import inject
+from qig.models.outliers import inject, outlier_scales
+from qig.models.weights import fill, filled
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights of an opened model come from.
+
+    Attributes:
+        tensors: by the model's own names; a tensor is read from the checkpoint's files when it is asked for.
+        outliers: synthetic outlier scales of each block.
+        device: where weights go.
+    """
+
+    tensors: Mapping[str, Tensor]
+    outliers: list[dict[str, Tensor]]
+    device: torch.device
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in evaluation mode without gradients, its processor, and its row of the architecture table."""
+    """A model in evaluation mode without gradients, its processor, and its row of the architecture table.
+
+    With a ``source`` the model is only opened: its parameters are on the meta device, and ``block`` and ``frame``
+    bring in what is needed for as long as it is needed. Without one, all of it is in memory.
+    """
 
     model: PreTrainedModel
     processor: ProcessorMixin
     architecture: Architecture
+    source: Source | None = None
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -34,41 +58,89 @@ class LoadedModel:
         ids = (getattr(self.model.config, name, None) for name in self.architecture.image_tokens)
         return {token for token in ids if token is not None}
 
+    @contextmanager
+    def block(self, index: int) -> Iterator[nn.Module]:
+        """Decoder block ``index`` on its device: a copy that is forgotten afterwards, or the block in memory itself.
+
+        Raises:
+            ModelError: a weight is not finite.
+        """
+        yield self.blocks[index] if self.source is None else self._read_block(copy.deepcopy(self.blocks[index]), index)
+
+    @contextmanager
+    def frame(self) -> Iterator[None]:
+        """Within the context everything but the decoder blocks is on its device."""
+        if self.source is None:
+            yield
+            return
+        with filled(self.model, self.source.tensors, self.source.device, skip=self._prefix):
+            yield
+
+    def in_memory(self) -> LoadedModel:
+        """The whole of an opened model on its device."""
+        fill(self.model, "", self.source.tensors, self.source.device, skip=self._prefix)
+        self.model.tie_weights()
+        for index, block in enumerate(self.blocks):
+            self._read_block(block, index)
+        return LoadedModel(self.model, self.processor, self.architecture)
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.architecture.text_model}.layers."
+
+    def _read_block(self, block: nn.Module, index: int) -> nn.Module:
+        fill(block, f"{self._prefix}{index}.", self.source.tensors, self.source.device)
+        inject(block, self.architecture.sites, self.source.outliers[index])
+        return block
+
 
 def load(config: Model, device: torch.device) -> LoadedModel:
-    """Load, check that all weights are finite, and inject the configured synthetic outliers.
+    """The whole model in memory, with the configured synthetic outliers.
 
     Raises:
         ModelError: absent or damaged checkpoint, unknown architecture, or a non-finite weight (named).
     """
+    return open_model(config, device).in_memory()
+
+
+def open_model(config: Model, device: torch.device) -> LoadedModel:
+    """The model without its weights, which ``LoadedModel.block`` and ``frame`` bring in from the checkpoint's files.
+
+    Raises:
+        ModelError: absent or damaged checkpoint, or unknown architecture.
+    """
     directory = checkpoint.resolve(config.path)
-    loaded = _from_pretrained(directory, getattr(torch, config.dtype))
-    refuse_non_finite(loaded.model)
-    inject(loaded.blocks, loaded.architecture.sites, config.outliers.sigma, config.outliers.seed)
-    loaded.model.to(device)
-    return loaded
-
-
-def _from_pretrained(directory: Path, dtype: torch.dtype) -> LoadedModel:
     architecture = architecture_of(checkpoint.model_type(directory))
     checkpoint.tensor_shapes(directory)  # a truncated file is named before transformers sees it
+    model, tensors = _on_meta(directory, getattr(torch, config.dtype))
+    try:
+        processor = AutoProcessor.from_pretrained(directory, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{directory} cannot be loaded by transformers: {error}") from error
+    blocks = model.get_submodule(architecture.text_model).layers
+    outliers = outlier_scales(blocks, architecture.sites, config.outliers.sigma, config.outliers.seed)
+    return LoadedModel(model, processor, architecture, Source(tensors, outliers, device))
+
+
+def _on_meta(directory: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, Mapping[str, Tensor]]:
+    """The model on the meta device, and its tensors by name: transformers' own disk offload, without its hooks.
+
+    Transformers knows how the names in a published checkpoint map to those of its class, and accelerate's mapping
+    reads a tensor when it is asked for.
+    """
+    from accelerate.hooks import remove_hook_from_submodules
+
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
-            directory, dtype=dtype, local_files_only=True, output_loading_info=True
+            directory, dtype=dtype, device_map={"": "disk"}, local_files_only=True, output_loading_info=True
         )
-        processor = AutoProcessor.from_pretrained(directory, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{directory} cannot be loaded by transformers: {error}") from error
     if report["missing_keys"]:  # transformers would leave them at random values
         missing = sorted(report["missing_keys"])
         raise ModelError(f"{directory} lacks {len(missing)} weights of the model: {', '.join(missing[:3])}")
+    maps = [getattr(getattr(module, "_hf_hook", None), "weights_map", None) for module in model.modules()]
+    tensors = next(found.dataset for found in maps if found is not None)
+    remove_hook_from_submodules(model)
     model.eval().requires_grad_(False)
-    return LoadedModel(model, processor, architecture)
-
-
-def refuse_non_finite(model: nn.Module) -> None:
-    """Raises ModelError naming the first parameter that holds a NaN or an infinity."""
-    for name, parameter in model.named_parameters():
-        bad = int((~torch.isfinite(parameter)).sum())
-        if bad:
-            raise ModelError(f"weight {name} {tuple(parameter.shape)} holds {bad} non-finite values")
+    return model, tensors

@@ -62,3 +62,7 @@ class Setting:
     def rounded(self, quantized: QuantizedWeight, bias: Tensor | None, dtype: torch.dtype) -> QuantizedLinear:
         """The layer of the quantized model for integers that a rounding method found."""
         return QuantizedLinear(quantized, bias, self.activation_bits, dtype)
+
+    def derived(self, quantized: QuantizedWeight, bias: Tensor | None, dtype: torch.dtype) -> FakeQuantLinear:
+        """The same layer without its integers, which need not stay in memory to compute with."""
+        return FakeQuantLinear(quantized.dequantize(dtype), bias, self.activation_bits)

@@ -29,6 +29,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from qig.blockwise.activations import Activations
 from qig.blockwise.run import BlockPass
 from qig.config import conf_dir, register
 from qig.config.schema import Config
@@ -77,7 +78,7 @@ def table(models: Sequence[str], sigmas: Sequence[float | None], samples: int, h
                 with tempfile.TemporaryDirectory() as folder:
                     calibration = _collated(loaded, samples_of(config.calibration), config)
                     used = calibration if needs_calibration(config) else []
-                    BlockPass(loaded, used, config, CPU, Path(folder)).run()
+                    BlockPass(loaded, used, config, Activations(CPU), Path(folder)).run()
                 errors = relative_errors(exact, outputs(loaded, batches, config), batches)
                 rows.append({"model": model, "sigma": config.model.outliers.sigma, "construction": name, **errors})
                 progress.update()

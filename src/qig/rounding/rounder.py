@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,8 +25,8 @@ class LinearInputs:
         weights: lambda ``[batch, tokens]`` per micro-batch, 0 at padding.
     """
 
-    exact: list[Tensor]
-    quantized: list[Tensor] | None
+    exact: Sequence[Tensor]
+    quantized: Sequence[Tensor] | None
     weights: list[Tensor]
 
 
@@ -47,7 +47,7 @@ class Rounder(ABC):
         """Integers of every linear, under its name; all of them have the same inputs."""
 
 
-def weighted_moment(left: list[Tensor], right: list[Tensor], weights: list[Tensor]) -> Tensor:
+def weighted_moment(left: Sequence[Tensor], right: Sequence[Tensor], weights: list[Tensor]) -> Tensor:
     """``sum_{n,t} lambda_{n,t} left_{n,t} right_{n,t}^T``: ``[channels, channels]`` float64."""
     total = None
     for a, b, weight in zip(left, right, weights, strict=True):
@@ -57,6 +57,6 @@ def weighted_moment(left: list[Tensor], right: list[Tensor], weights: list[Tenso
     return total
 
 
-def uses(stream: str, inputs: LinearInputs) -> list[Tensor]:
+def uses(stream: str, inputs: LinearInputs) -> Sequence[Tensor]:
     """The inputs of the stream that the configuration names, ``exact`` or ``quantized``."""
     return inputs.exact if stream == "exact" else inputs.quantized

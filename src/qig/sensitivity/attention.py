@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor
 
 from qig.about import About
+from qig.blockwise.activations import Activations
+from qig.blockwise.streams import Streams
 from qig.data.calibration import CalibrationBatch
 from qig.errors import ModelError
 from qig.models.loading import LoadedModel
@@ -25,29 +26,25 @@ class AttentionReceived(Estimator):
         source="QIG's Table 1, arXiv 2603.17809",
     )
 
-    @torch.no_grad()
-    def prepare(self, loaded: LoadedModel, batches: list[CalibrationBatch], device: torch.device) -> None:
+    def prepare(self, loaded: LoadedModel, batches: list[CalibrationBatch], activations: Activations) -> None:
         self.received: list[list[Tensor]] = [[] for _ in loaded.blocks]
-        module = loaded.architecture.attention
         with _probabilities(loaded):
-            for batch in batches:
-                real = batch.real.to(device)
-                handles = [
-                    block.get_submodule(module).register_forward_hook(self._keep(index, real))
-                    for index, block in enumerate(loaded.blocks)
-                ]
-                try:
-                    inputs = {name: value.to(device) for name, value in batch.inputs.items()}
-                    loaded.model(**inputs, use_cache=False, logits_to_keep=1)
-                finally:
-                    for handle in handles:
+            streams = Streams(loaded, batches, activations, with_quantized=False)
+            for index in range(len(loaded.blocks)):
+                with loaded.block(index) as block:
+                    attention = block.get_submodule(loaded.architecture.attention)
+                    handle = attention.register_forward_hook(self._keep(index, iter(batches)))
+                    try:
+                        streams.advance(index, block, None)
+                    finally:
                         handle.remove()
 
-    def _keep(self, index: int, real: Tensor):
+    def _keep(self, index: int, batches: Iterator[CalibrationBatch]):
         def on_forward(_module, _args, output) -> None:
             probabilities = output[1] if isinstance(output, tuple) and len(output) > 1 else None
             if probabilities is None:
                 raise ModelError("this architecture's attention module does not return its probabilities")
+            real = next(batches).real.to(probabilities.device)
             queries = real[:, None, :, None].float()  # [batch, heads, queries, keys]
             mean = (probabilities.float() * queries).sum((1, 2)) / (probabilities.shape[1] * real.sum(1, keepdim=True))
             self.received[index].append(mean)

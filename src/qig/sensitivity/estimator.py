@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from qig.about import About
+from qig.blockwise.activations import Activations
 from qig.blockwise.capture import Call
 from qig.config.schema import Sensitivity
 from qig.data.calibration import CalibrationBatch
+from qig.data.tokens import TokenKind
 from qig.models.architectures import Site
 from qig.models.loading import LoadedModel
 from qig.quantization.linear import substituted
@@ -35,6 +36,7 @@ class SiteView:
         quantized_calls: the same in the quantized stream; ``None`` unless the estimator asked for them.
         kinds: ``TokenKind`` of each token, ``[batch, tokens]``, one per micro-batch.
         samples: ids of the samples, one per row of each micro-batch.
+        activations: where the pass keeps what is large; ``None``: on the device.
     """
 
     index: int
@@ -46,6 +48,16 @@ class SiteView:
     quantized_calls: list[Call] | None
     kinds: list[Tensor]
     samples: list[tuple[str, ...]]
+    activations: Activations | None = None
+
+    @property
+    def real(self) -> list[Tensor]:
+        """Boolean ``[batch, tokens]`` per micro-batch: not padding."""
+        return [kinds != TokenKind.PADDING for kinds in self.kinds]
+
+    def shelf(self, tensors: Iterable[Tensor]) -> Sequence[Tensor]:
+        """Tensors per micro-batch, kept where the pass keeps its activations."""
+        return list(tensors) if self.activations is None else self.activations.shelf(tensors)
 
     @property
     def f(self) -> nn.Module:
@@ -104,7 +116,7 @@ class Estimator(ABC):
         self.config = config
 
     def prepare(  # noqa: B027 - most estimators need nothing
-        self, loaded: LoadedModel, batches: list[CalibrationBatch], device: torch.device
+        self, loaded: LoadedModel, batches: list[CalibrationBatch], activations: Activations
     ) -> None:
         """Whole-model work before the first block is touched (gradients of the loss); nothing by default."""
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from tqdm import tqdm
 
+from qig.blockwise.activations import Activations, Shelf
+from qig.blockwise.capture import logits_behind
+from qig.blockwise.streams import Streams
 from qig.data.calibration import IGNORE, CalibrationBatch
 from qig.models.loading import LoadedModel
 
 
-def sft_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def sft_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Sum over samples of each sample's mean negative log-likelihood of its labelled tokens.
 
     The mean within a sample and the sum over samples make a sample's gradient independent of the micro-batch that it
@@ -20,43 +24,77 @@ def sft_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: ``[batch, tokens, vocabulary]``.
-        labels: ``[batch, tokens]``, -100 where nothing is learned.
+        targets: ``[batch, tokens]``, the token that follows; -100 where nothing is learned.
     """
-    targets = labels[:, 1:]
     losses = functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="none"
+        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="none"
     ).view(targets.shape)
     return (losses.sum(1) / (targets != IGNORE).sum(1)).sum()
 
 
 def output_gradients(
-    loaded: LoadedModel, batch: CalibrationBatch, names: Sequence[str], device: torch.device
-) -> list[dict[str, Tensor]]:
-    """``mean_c |dL/dy|`` at the output y of the named modules of every block, one full forward and backward pass.
+    loaded: LoadedModel, batches: Sequence[CalibrationBatch], names: Sequence[str], activations: Activations
+) -> list[list[dict[str, Tensor]]]:
+    """``mean_c |dL/dy|`` at the output y of the named modules of every block.
+
+    One forward pass block by block that keeps what enters each block, then one backward pass in which every block is
+    run once more: never more than one block is on the device.
 
     Returns:
-        One dict a block: module name to ``[batch, tokens]`` float32.
+        By micro-batch and block a dict: module name to ``[batch, tokens]`` float32.
     """
-    found: list[dict[str, Tensor]] = [{} for _ in loaded.blocks]
+    found: list[list[dict[str, Tensor]]] = [[{} for _ in loaded.blocks] for _ in batches]
+    streams = Streams(loaded, list(batches), activations, with_quantized=False)
+    entering: list[Shelf] = []
+    with tqdm(total=2 * len(loaded.blocks), desc="gradients", unit="block", leave=False, disable=None) as progress:
+        for index in range(len(loaded.blocks)):
+            entering.append(streams.exact)
+            with loaded.block(index) as block:
+                streams.advance(index, block, None)
+            progress.update()
+        with loaded.frame():
+            gradients = activations.shelf(
+                _at_the_end(loaded, batch, streams.exact[i], activations.device) for i, batch in enumerate(batches)
+            )
+        for index in reversed(range(len(loaded.blocks))):
+            streams.exact = entering.pop()
+            with loaded.block(index) as block:
+                gradients = activations.shelf(
+                    _through(streams, index, i, block, gradients[i], names, found[i][index])
+                    for i in range(len(batches))
+                )
+            progress.update()
+    return found
 
-    def start_graph(_module, args, kwargs):
-        return (args[0].detach().requires_grad_(), *args[1:]), kwargs
 
-    def keep(block: int, name: str):
+def _at_the_end(loaded: LoadedModel, batch: CalibrationBatch, hidden: Tensor, device: torch.device) -> Tensor:
+    """``dL/dh`` of the hidden states behind the last block, ``[batch, tokens, channels]``."""
+    targets = batch.labels[:, 1:]
+    columns = (targets != IGNORE).any(0).nonzero().flatten()
+    with torch.enable_grad():
+        hidden = hidden.detach().requires_grad_()
+        logits = logits_behind(loaded, batch, hidden, columns.to(device), device)
+        loss = sft_loss(logits, targets[:, columns].to(device))
+        return torch.autograd.grad(loss, hidden)[0]
+
+
+def _through(
+    streams: Streams, index: int, batch: int, block: nn.Module, gradient: Tensor, names: Sequence[str], found: dict
+) -> Tensor:
+    """From ``dL/d(output)`` to ``dL/d(input)`` of a block; on the way ``found`` gets the gradients of the modules."""
+
+    def keep(name: str):
         def on_forward(_module, _args, output: Tensor) -> None:
-            output.register_hook(lambda gradient: found[block].__setitem__(name, gradient.abs().float().mean(-1)))
+            output.register_hook(lambda g: found.__setitem__(name, g.abs().float().mean(-1)))
 
         return on_forward
 
-    handles = [loaded.blocks[0].register_forward_pre_hook(start_graph, with_kwargs=True)]
-    for i, block in enumerate(loaded.blocks):
-        handles += [block.get_submodule(name).register_forward_hook(keep(i, name)) for name in names]
+    handles = [block.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+    call = streams.call(index, batch, "exact")
     try:
         with torch.enable_grad():
-            inputs = {name: value.to(device) for name, value in batch.inputs.items()}
-            logits = loaded.model(**inputs, use_cache=False).logits
-            sft_loss(logits, batch.labels.to(device)).backward()
+            x = call.x.detach().requires_grad_()
+            return torch.autograd.grad(call(block, x), x, gradient)[0]
     finally:
         for handle in handles:
             handle.remove()
-    return found

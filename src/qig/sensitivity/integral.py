@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +16,9 @@ from qig.sensitivity.quadrature import rule
 
 @dataclass(frozen=True)
 class Attribution:
-    """``values [batch, tokens, channels]`` per micro-batch, 0 at padding; relative completeness residual; nodes used.
+    """Attributions per micro-batch, the relative completeness residual, and the nodes used (0: the closed form).
 
-    ``nodes`` is 0 for the closed form.
+    ``values`` are ``[batch, tokens, channels]``, 0 at padding, or what ``reduce`` made of them: only that is kept.
     """
 
     values: list[Tensor]
@@ -25,66 +26,104 @@ class Attribution:
     nodes: int
 
 
-def attribute(view: SiteView, config: QigSensitivity, references: list[Tensor], real: list[Tensor]) -> Attribution:
-    """The closed form at linear sites, else quadrature with nodes doubled until the residual is below the tolerance."""
+Reduce = Callable[[Tensor, Tensor], Tensor]
+
+
+def everything(attribution: Tensor, real: Tensor) -> Tensor:
+    return attribution
+
+
+def attribute(
+    view: SiteView,
+    config: QigSensitivity,
+    references: Sequence[Tensor],
+    real: list[Tensor],
+    reduce: Reduce = everything,
+) -> Attribution:
+    """The closed form at linear sites, else quadrature with nodes doubled until the residual is below the tolerance.
+
+    Args:
+        references: x' per micro-batch, of the shape of the inputs.
+        real: ``[batch, tokens]`` per micro-batch, False at padding.
+        reduce: makes of one micro-batch's attributions and its ``real`` what is to be kept of them.
+    """
     plain = config.quantized_branch == "differentiable" and not config.quantized_activations
     if view.site.is_linear and config.closed_form and plain:
-        return closed_form(view, config, references, real)
+        return closed_form(view, config, references, real, reduce)
     nodes = config.nodes
-    result = integrate(view, config, references, real, nodes)
+    result = integrate(view, config, references, real, nodes, reduce)
     while result.residual > config.tolerance and 2 * nodes <= config.max_nodes:
         nodes *= 2
-        result = integrate(view, config, references, real, nodes)
+        result = integrate(view, config, references, real, nodes, reduce)
     return result
 
 
 def integrate(
-    view: SiteView, config: QigSensitivity, references: list[Tensor], real: list[Tensor], n: int
+    view: SiteView,
+    config: QigSensitivity,
+    references: Sequence[Tensor],
+    real: list[Tensor],
+    n: int,
+    reduce: Reduce = everything,
 ) -> Attribution:
     """``(x - x') * sum_i weight_i dG/dx(x' + node_i (x - x'))`` with the configured rule of n nodes.
 
     Samples of a micro-batch do not interact, so that one backward pass serves all of them.
     """
     nodes, weights = rule(config.quadrature, n)
-    attributions, changes = [], []
+    kept, sums, changes = [], [], []
     for call, reference, mask in zip(view.calls, references, real, strict=True):
+        end = call.x
         start = reference.to(torch.promote_types(reference.dtype, torch.float32))
-        step = call.x.to(start.dtype) - start
+        step = end.to(start.dtype) - start
         total = torch.zeros_like(step)
         for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
             with torch.enable_grad():
-                x = (start + node * step).to(call.x.dtype).requires_grad_()
+                x = (start + node * step).to(end.dtype).requires_grad_()
                 value = path_scalar(view, config, call, x, reference, mask).sum()
                 (gradient,) = torch.autograd.grad(value, x)
             total += weight * gradient
-        attributions.append(step * total * mask.unsqueeze(-1))
+        attribution = step * total * mask.unsqueeze(-1)
+        kept.append(reduce(attribution, mask))
+        sums.append(attribution.double().sum((1, 2)))
         with torch.no_grad():
-            ends = [path_scalar(view, config, call, x, reference, mask) for x in (call.x, reference)]
+            ends = [path_scalar(view, config, call, x, reference, mask) for x in (end, reference)]
         changes.append(ends[0] - ends[1])
-    return Attribution(attributions, completeness_residual(attributions, changes), n)
+    return Attribution(kept, completeness_residual(sums, changes), n)
 
 
 @torch.no_grad()
-def closed_form(view: SiteView, config: QigSensitivity, references: list[Tensor], real: list[Tensor]) -> Attribution:
+def closed_form(
+    view: SiteView,
+    config: QigSensitivity,
+    references: Sequence[Tensor],
+    real: list[Tensor],
+    reduce: Reduce = everything,
+) -> Attribution:
     """Exact at a linear site: per output channel the sign of ``p + a q`` changes at most once, at ``a = -p / q``.
 
     With ``m = integral_0^1 sign(p + a q) da``: ``QIG = (x - x') * (D^T m) / channels``.
     """
-    attributions, changes = [], []
+    kept, sums, changes = [], [], []
     for call, reference, mask in zip(view.calls, references, real, strict=True):
-        p, q, matrix = linear_path(view, config, call.x, reference)
+        end = call.x
+        p, q, matrix = linear_path(view, config, end, reference)
         root = torch.where(q == 0, 0, -p / q).clamp(0, 1)
         mean_sign = p.sign() * root + (p + q).sign() * (1 - root)
         gradient = config.factor * (mean_sign @ matrix) / matrix.shape[0]
-        step = call.x.to(matrix.dtype) - reference.to(matrix.dtype)
-        attributions.append(step * gradient * mask.unsqueeze(-1))
+        step = end.to(matrix.dtype) - reference.to(matrix.dtype)
+        attribution = step * gradient * mask.unsqueeze(-1)
+        kept.append(reduce(attribution, mask))
+        sums.append(attribution.double().sum((1, 2)))
         changes.append(config.factor * (((p + q).abs() - p.abs()).mean(-1) * mask).sum(1))
-    return Attribution(attributions, completeness_residual(attributions, changes), 0)
+    return Attribution(kept, completeness_residual(sums, changes), 0)
 
 
-def completeness_residual(attributions: list[Tensor], changes: list[Tensor]) -> float:
-    """``sum_n |sum_{t,h} QIG - (G(x) - G(x'))| / sum_n |G(x) - G(x')|`` over samples n; 0 if nothing changes."""
-    pairs = zip(attributions, changes, strict=True)
-    gap = sum(float((a.double().sum((1, 2)) - c.double()).abs().sum()) for a, c in pairs)
+def completeness_residual(sums: list[Tensor], changes: list[Tensor]) -> float:
+    """``sum_n |sum_{t,h} QIG - (G(x) - G(x'))| / sum_n |G(x) - G(x')|`` over samples n; 0 if nothing changes.
+
+    Both are ``[batch]`` per micro-batch.
+    """
+    gap = sum(float((a - c.double()).abs().sum()) for a, c in zip(sums, changes, strict=True))
     size = sum(float(c.double().abs().sum()) for c in changes)
     return gap / size if size > 0 else 0.0

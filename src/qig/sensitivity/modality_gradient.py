@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from qig.about import About
+from qig.blockwise.activations import Activations
 from qig.config.schema import ModalityGradientSensitivity
 from qig.data.calibration import CalibrationBatch
 from qig.data.tokens import TokenKind
@@ -40,17 +41,17 @@ class ModalityGradient(Estimator):
         self.ratios: dict[str, Tensor] = {}
         self.counts: dict[TokenKind, int] = {}
 
-    def prepare(self, loaded: LoadedModel, batches: list[CalibrationBatch], device: torch.device) -> None:
+    def prepare(self, loaded: LoadedModel, batches: list[CalibrationBatch], activations: Activations) -> None:
         names = sorted({site.block_output for site in loaded.architecture.sites})
         sums = {
             (name, kind): torch.zeros(len(loaded.blocks), dtype=torch.float64) for name in names for kind in MODALITIES
         }
         self.counts = dict.fromkeys(MODALITIES, 0)
-        for batch in batches:
-            where = {kind: (batch.kinds == kind).to(device) for kind in MODALITIES}
+        for batch, found in zip(batches, output_gradients(loaded, batches, names, activations), strict=True):
+            where = {kind: (batch.kinds == kind).to(activations.device) for kind in MODALITIES}
             for kind in MODALITIES:
                 self.counts[kind] += int(where[kind].sum())
-            for block, gradients in enumerate(output_gradients(loaded, batch, names, device)):
+            for block, gradients in enumerate(found):
                 for name, kind in sums:
                     sums[name, kind][block] += gradients[name][where[kind]].double().sum().cpu()
         vision, answer = (max(self.counts[kind], 1) for kind in MODALITIES)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qig.about import About
+from qig.blockwise.activations import each_tensor
 from qig.blockwise.capture import Call
 from qig.data.tokens import TokenKind
 from qig.quantization.grid import fake_quantize_activation
@@ -70,17 +71,9 @@ def _at_least_single(x: Tensor) -> Tensor:
 
 
 def _row(value: Any, row: int, rows: int) -> Any:
-    """Row ``row`` of an argument that has one per sample; tuples (cosines and sines) part by part."""
-    if isinstance(value, tuple):
-        return tuple(_row(part, row, rows) for part in value)
-    if isinstance(value, Tensor) and value.dim() > 1 and value.shape[0] == rows:
-        return value[row : row + 1]
-    return value
+    """Row ``row`` of every tensor that has one per sample (masks, cosines and sines)."""
+    return each_tensor(lambda x: x[row : row + 1] if x.dim() > 1 and x.shape[0] == rows else x, value)
 
 
 def _repeat(value: Any, times: int) -> Any:
-    if isinstance(value, tuple):
-        return tuple(_repeat(part, times) for part in value)
-    if isinstance(value, Tensor) and value.dim() > 1 and value.shape[0] == 1:
-        return value.expand(times, *value.shape[1:])
-    return value
+    return each_tensor(lambda x: x.expand(times, *x.shape[1:]) if x.dim() > 1 and x.shape[0] == 1 else x, value)

@@ -7,10 +7,13 @@ signed sum (which keeps completeness; negative ones count as 0), clipped within 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from qig.about import About
+from qig.blockwise.activations import Mapped
 from qig.config.schema import QigSensitivity
 from qig.data.tokens import TokenKind
 from qig.quantization.grid import fake_quantize_activation
@@ -38,23 +41,24 @@ class QuantizationAwareIntegratedGradients(Estimator):
         self.needs_quantized_stream = config.reference == "quantized"
 
     def scores(self, view: SiteView) -> Scores:
-        real = [kinds != TokenKind.PADDING for kinds in view.kinds]
+        real = view.real
         if view.ordinal < self.config.warmup_sites:
             content = [(kinds == TokenKind.VISION) | (kinds == TokenKind.ANSWER) for kinds in view.kinds]
             return Scores([mask.float() for mask in content], fallback="among the configured warm-up sites")
         references = self._references(view)
         if all(torch.equal(call.x, reference) for call, reference in zip(view.calls, references, strict=True)):
             return Scores([mask.float() for mask in real], fallback="the reference equals the input")
-        found = attribute(view, self.config, references, real)
-        values = [self._token_scores(a, mask) for a, mask in zip(found.values, real, strict=True)]
-        return Scores(values, completeness=found.residual, nodes=found.nodes)
+        found = attribute(view, self.config, references, real, self._token_scores)
+        return Scores(found.values, completeness=found.residual, nodes=found.nodes)
 
-    def _references(self, view: SiteView) -> list[Tensor]:
+    def _references(self, view: SiteView) -> Sequence[Tensor]:
+        """x' per micro-batch, ``[batch, tokens, channels]``, made when it is asked for."""
         if self.config.reference == "zero":
-            return [torch.zeros_like(call.x) for call in view.calls]
-        bits = view.setting.activation_bits
-        found = [call.x for call in view.quantized_calls]
-        return found if bits is None else [fake_quantize_activation(x, bits) for x in found]
+            return Mapped(lambda i: torch.zeros_like(view.calls[i].x), len(view.calls))
+        bits, calls = view.setting.activation_bits, view.quantized_calls
+        if bits is None:
+            return Mapped(lambda i: calls[i].x, len(calls))
+        return Mapped(lambda i: fake_quantize_activation(calls[i].x, bits), len(calls))
 
     def _token_scores(self, attribution: Tensor, real: Tensor) -> Tensor:
         signed = self.config.score == "signed_sum"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
 from qig.about import About
+from qig.blockwise.activations import Activations
 from qig.data.calibration import CalibrationBatch
 from qig.models.loading import LoadedModel
 from qig.sensitivity.estimator import Estimator, Scores, SiteView
@@ -22,11 +20,9 @@ class TokenGradient(Estimator):
         source="VLMQ, arXiv 2508.03351; QIG's Table 1",
     )
 
-    def prepare(self, loaded: LoadedModel, batches: list[CalibrationBatch], device: torch.device) -> None:
+    def prepare(self, loaded: LoadedModel, batches: list[CalibrationBatch], activations: Activations) -> None:
         names = sorted({site.block_output for site in loaded.architecture.sites})
-        self.gradients: list[list[dict[str, Tensor]]] = [
-            output_gradients(loaded, batch, names, device) for batch in batches
-        ]
+        self.gradients = output_gradients(loaded, batches, names, activations)
 
     def scores(self, view: SiteView) -> Scores:
         return Scores([blocks[view.index][view.site.block_output] for blocks in self.gradients])
