@@ -140,6 +140,25 @@ def test_content_hash_sees_what_matters(copy):
     assert checkpoint.content_hash(copy) != changed
 
 
+def test_hashes_of_large_files_are_remembered_until_the_file_changes(copy, monkeypatch, tmp_path):
+    hashed = []
+    plain = checkpoint._sha256
+    monkeypatch.setattr(checkpoint, "LARGE", 100_000)
+    monkeypatch.setattr(checkpoint, "_sha256", lambda file: hashed.append(file.name) or plain(file))
+    monkeypatch.setenv("QIG_CACHE", str(tmp_path / "cache"))
+    first = checkpoint.content_hash(copy)
+    assert hashed.count("model.safetensors") == 1
+    assert checkpoint.content_hash(copy) == first and hashed.count("model.safetensors") == 1
+    content = bytearray((copy / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(content)
+    changed = checkpoint.content_hash(copy)
+    assert changed != first and hashed.count("model.safetensors") == 2
+    for note in (tmp_path / "cache" / "hashes").iterdir():
+        note.write_text("no hash")
+    assert checkpoint.content_hash(copy) == changed and hashed.count("model.safetensors") == 3
+
+
 def test_group_size(original):
     checkpoint.check_group_size(original, LINEARS, 128)
     checkpoint.check_group_size(original, LINEARS, None)

@@ -5,6 +5,7 @@ Nothing here imports torch or transformers, so that mistakes are told within a s
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from qig.errors import ConfigError, ModelError
 
 EMBEDDED = "embedded:"
+LARGE = 64 * 2**20  # bytes; hashed faster than a note of it would be found
 # Everything that changes what a checkpoint computes; not its README.
 CONTENT = (".safetensors", ".json", ".jinja", ".txt", ".model")
 
@@ -60,10 +62,43 @@ def content_hash(directory: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(directory.iterdir()):
         if file.is_file() and file.name.endswith(CONTENT):
-            digest.update(file.name.encode() + b"\0")
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+            digest.update(file.name.encode() + b"\0" + bytes.fromhex(_file_hash(file)))
     return digest.hexdigest()
+
+
+def _file_hash(file: Path) -> str:
+    """SHA-256 of a file in hexadecimal digits; that of a large one is remembered for as long as the file stays as is.
+
+    Hashing the 145 GB of a 72B model takes minutes, and every run of a sweep asks for it.
+    """
+    real = file.resolve()
+    state = real.stat()
+    if state.st_size < LARGE:
+        return _sha256(real)
+    known = f"{real}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ino}"
+    memory = cache_dir() / "hashes" / hashlib.sha256(known.encode()).hexdigest()
+    try:
+        return bytes.fromhex(memory.read_text()).hex()
+    except (OSError, ValueError):
+        found = _sha256(real)
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time and nothing else
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        temporary = memory.with_name(f"{memory.name}.{os.getpid()}")
+        temporary.write_text(found)
+        temporary.replace(memory)
+    return found
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def cache_dir() -> Path:
+    """Where what can be made again is kept between runs: ``QIG_CACHE``, or ``qig`` in the user's cache folder."""
+    configured = os.environ.get("QIG_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return (Path(configured) if configured else Path(base) / "qig").expanduser()
 
 
 def model_type(directory: Path) -> str:
