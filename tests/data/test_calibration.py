@@ -172,7 +172,9 @@ def truncated() -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    "image", [truncated(), Path("/nowhere/picture.png"), b"not an image", 7], ids=["truncated", "absent", "bytes", "number"]
+    "image",
+    [truncated(), Path("/nowhere/picture.png"), b"not an image", 7],
+    ids=["truncated", "absent", "bytes", "number"],
 )
 def test_unreadable_image_names_the_sample(loaded_of, batches_of, image, any_tiny):
     samples = [sample(name="good-1"), sample(name="broken-2", image=image)]

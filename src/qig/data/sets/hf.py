@@ -9,16 +9,16 @@ from typing import Any
 from qig.data.images import inside
 from qig.data.samples import CalibrationSample, Corpus, Picture, Turn
 from qig.data.sets.base import CalibrationSet, choose, conversation_or_reason, local, printable
-from qig.data.sets.tables import open_table, rows_of
+from qig.data.sets.tables import Table, open_table
 from qig.errors import DataError
 
 
 class HfSet(CalibrationSet):
     def read(self) -> Corpus:
         table = self._table()
-        positions = choose(len(table), self.config, self.config.path)
+        positions = choose(table.length, self.config, self.config.path)
         samples, skipped = [], {}
-        for position, row in zip(positions, rows_of(table, positions), strict=True):
+        for position, row in zip(positions, table.rows(positions), strict=True):
             name = f"{printable(row[self.config.id_column]) if self.config.id_column else ''}#{position}"
             try:
                 samples.append(self._sample(name, row))
@@ -33,7 +33,7 @@ class HfSet(CalibrationSet):
             raise DataError(f"calibration.image_folder={folder!r} is no directory")
         self._table()
 
-    def _table(self):
+    def _table(self) -> Table:
         config = self.config
         named = (config.prompt_column, config.answer_column, config.id_column)
         columns = [*config.image_columns, *(column for column in named if column is not None)]

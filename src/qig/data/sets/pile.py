@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from qig.data.samples import CalibrationSample, Corpus, PlainText
 from qig.data.sets.base import CalibrationSet, choose
-from qig.data.sets.tables import open_table, rows_of
+from qig.data.sets.tables import Table, open_table
 
 
 class Pile(CalibrationSet):
     def read(self) -> Corpus:
         config, table = self.config, self._table()
-        positions = choose(len(table), config, config.path)
+        positions = choose(table.length, config, config.path)
         samples, skipped = [], {}
-        for position, row in zip(positions, rows_of(table, positions), strict=True):
+        for position, row in zip(positions, table.rows(positions), strict=True):
             name, text = f"#{position}", row[config.text_column]
             if isinstance(text, str) and text.strip():
                 samples.append(CalibrationSample(name, (PlainText(text.strip(), config.max_tokens),)))
@@ -24,6 +24,6 @@ class Pile(CalibrationSet):
         """Raises DataError if the data set, the split or the text column is absent."""
         self._table()
 
-    def _table(self):
+    def _table(self) -> Table:
         config = self.config
         return open_table(config.path, config.name, config.split, [config.text_column])

@@ -6,19 +6,16 @@ a value stands for the next image (ShareGPT4V, arXiv 2311.12793; the calibration
 
 from __future__ import annotations
 
-import json
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from qig.data.images import inside
 from qig.data.samples import CalibrationSample, Corpus, Picture, Turn
 from qig.data.sets.base import CalibrationSet, choose, conversation_or_reason, local, printable
+from qig.data.sets.json_records import records_of
 from qig.errors import DataError, choices
 
 MARK = "<image>"
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
-SUFFIXES = (".json", ".jsonl")
 
 
 class ShareGpt(CalibrationSet):
@@ -58,7 +55,7 @@ class ShareGpt(CalibrationSet):
 
     def _candidates(self) -> list[tuple[int, Any]]:
         """Position and record of what passes the filter; without one, of everything."""
-        records, prefix = _records(self.config.path), self.config.image_prefix
+        records, prefix = records_of(self.config.path), self.config.image_prefix
         return [
             (position, record)
             for position, record in enumerate(records)
@@ -101,25 +98,3 @@ def _turn(entry: Any) -> Turn:
     parts = [first, *(part for piece in others for part in (MARK, piece))]
     return Turn(ROLES[role], tuple(part for part in parts if part))
 
-
-def _records(path: str) -> list[Any]:
-    file = local(path)
-    if file.suffix not in SUFFIXES:
-        raise DataError(f"calibration.path={path!r}: expected a file that ends in {' or '.join(SUFFIXES)}")
-    try:
-        status = file.stat()
-        return _parsed(file, status.st_size, status.st_mtime_ns)
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"calibration.path={path!r} cannot be read: {type(error).__name__}: {error}") from error
-
-
-@lru_cache(maxsize=2)
-def _parsed(file: Path, size: int, modified: int) -> list[Any]:
-    """The records of a file that is as it was when it had this size and time; some files take seconds to parse."""
-    with file.open(encoding="utf-8") as stream:
-        if file.suffix == ".jsonl":
-            return [json.loads(line) for line in stream if line.strip()]
-        records = json.load(stream)
-    if not isinstance(records, list):
-        raise ValueError(f"expected a list of records, got {type(records).__name__}")
-    return records
