@@ -26,7 +26,7 @@ from qig.errors import DataError
 def rows(make_png):
     """Six rows of InfoVQA's columns."""
     return [
-        {"image": make_png(n), "question": f"what is {n} ?", "answers": [f"number {n}", "", str(n)], "questionId": 100 + n}
+        {"image": make_png(n), "question": f"what is {n} ?", "answers": [f"number {n}", "", f"{n}"], "questionId": n}
         for n in range(6)
     ]
 
@@ -47,9 +47,9 @@ def test_columns_become_turns(parquet, make_hf):
     config = make_hf(parquet, 6, image_position="after", id_column="questionId")
     check_available(config)
     samples = {sample.id: sample for sample in read(config).samples}
-    assert set(samples) == {f"{100 + n}#{n}" for n in range(6)}
-    assert shown(samples["103#3"]) == [("what is 3 ?", "image"), ("number 3 | 3",)]
-    assert decode(samples["103#3"].images[0]).size == (48, 43)
+    assert set(samples) == {f"{n}#{n}" for n in range(6)}
+    assert shown(samples["3#3"]) == [("what is 3 ?", "image"), ("number 3 | 3",)]
+    assert decode(samples["3#3"].images[0]).size == (48, 43)
     first = make_hf(parquet, 6, answers="first", prompt_column=None, prompt="Read.")
     assert shown({s.id: s for s in read(first).samples}["#3"]) == [("image", "Read."), ("number 3",)]
 
@@ -150,6 +150,22 @@ def test_what_is_missing_is_told_at_once(tmp_path, parquet, make_hf, monkeypatch
     refused(r"torn\.parquet' cannot be loaded", tmp_path / "torn.parquet")
     (tmp_path / "empty").mkdir()
     refused("empty' cannot be loaded", tmp_path / "empty")
+
+
+def test_a_hub_without_network_is_asked_once(make_pile, monkeypatch):
+    """No retries: one look whether the hub answers, then the local cache alone."""
+    calls = []
+
+    def unreachable(*_, **__):
+        calls.append(datasets.config.HF_HUB_OFFLINE)
+        raise OSError("no network")
+
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", unreachable)
+    with pytest.raises(DataError, match=r"cannot be loaded.*without a network"):
+        check_available(make_pile("owner/name"))
+    assert calls == [False] and datasets.config.HF_HUB_OFFLINE is False
 
 
 def test_splits_are_named(tmp_path, rows, make_hf):

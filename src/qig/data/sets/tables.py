@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qig.data.sets.base import local
+from qig.data.sets.hub import without_waiting
 from qig.data.sets.json_records import SUFFIXES, records_of
 from qig.errors import DataError, choices
 
@@ -67,8 +68,11 @@ def _of_dataset(path: str, place: Path, name: str | None, split: str) -> Table:
             loaded = datasets.load_dataset(BUILDERS[place.suffix], data_files=str(place))
         elif (place / "state.json").is_file() or (place / "dataset_dict.json").is_file():
             loaded = datasets.load_from_disk(str(place))
+        elif place.is_dir():
+            loaded = datasets.load_dataset(str(place), name)
         else:
-            loaded = datasets.load_dataset(str(place) if place.is_dir() else path, name)
+            with without_waiting(path):
+                loaded = datasets.load_dataset(path, name)
     except (OSError, ValueError, TypeError, LookupError, ArrowException, DatasetsError, HfHubHTTPError) as error:
         reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
         hint = "" if place.exists() else "; without a network it must already be in the Hugging Face cache (HF_HOME)"
