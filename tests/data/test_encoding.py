@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tokenizers import processors
 
 from oracles.masks import by_byte, by_word, tiny_fragments
 from qig.data.calibration import IGNORE, collate
@@ -55,6 +57,7 @@ FORMS = {
     "several images": [(user(PICTURE, PICTURE, "describe the image"), assistant("red"))],
     "interleaved images": [(user("it shows", PICTURE, "red", PICTURE, "seven"), assistant("red ."))],
     "images in several turns": [(user(PICTURE, "red"), assistant("seven"), user(PICTURE, "user"), assistant("red"))],
+    "image in an answer": [(user("image"), assistant("red", PICTURE), user("red"), assistant(PICTURE, "seven"))],
     "system turn": [(Turn("system", ("it shows red",)), user(PICTURE, "image"), assistant("seven"))],
     "same text everywhere": [(user(PICTURE, "assistant"), assistant("user"), user("user"), assistant("assistant"))],
     "few-shot": [(user(PICTURE, "image"), assistant("red")), (user(PICTURE, "seven"), assistant("it shows"))],
@@ -132,6 +135,47 @@ def test_merges_across_the_template_are_met(processor_of):
     _, tokens = found(CalibrationSample("s", ((user("\n\nimage"), assistant("red")),)), processor)
     merged = [token for token, kind, _ in tokens if kind == TokenKind.PROMPT]
     assert processor.tokenizer.decode(merged).startswith("\n\n\n")
+
+
+def test_a_token_of_a_text_and_the_template_behind_it_is_text(processor_of, monkeypatch):
+    """Without a control token behind a text its last line break merges with the template's."""
+    processor = processor_of("tiny_qwen2_vl", byte_level=True)
+    bare = "{% for m in messages %}{{ m.role }}\n{% for p in m.content %}"
+    bare += "{{ p.text }}{% endfor %}{{ '\\n\\n' }}{% endfor %}"
+    monkeypatch.setattr(processor, "chat_template", bare)
+    fragments = []
+    for role, text, kind in (("user", "image\n", TokenKind.PROMPT), ("assistant", "red\n", TokenKind.ANSWER)):
+        own = (text, kind, kind == TokenKind.ANSWER)
+        fragments += [(f"{role}\n", TokenKind.SPECIAL, False), own, ("\n\n", TokenKind.SPECIAL, False)]
+    ids, tokens = found(CalibrationSample("s", ((user("image\n"), assistant("red\n")),)), processor)
+    assert tokens == by_byte(fragments, ids, processor.tokenizer)
+    assert processor.tokenizer.decode([i for i, kind, _ in tokens if kind == TokenKind.PROMPT]) == "image\n\n"
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["added by the tokenizer", "written by the template"])
+def test_a_beginning_of_text_token_is_special_and_stands_once(processor_of, no_model, monkeypatch, written):
+    """As in Llama's family: plain texts get it from the tokenizer, conversations from either."""
+    processor = copy.copy(processor_of("tiny_internvl", byte_level=True))
+    monkeypatch.setattr(processor, "tokenizer", copy.deepcopy(processor.tokenizer))
+    processor.tokenizer.bos_token = "<|endoftext|>"
+    begin = processor.tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    processor.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", begin)]
+    )
+    if written:
+        processor.chat_template = "<|endoftext|>" + processor.chat_template
+    corpus = [
+        CalibrationSample("plain", (PlainText("image shows red"),)),
+        single_turn("conversation", [], "image", "red"),
+        single_turn("pictured", [PICTURE], "image", "red"),
+    ]
+    batches = collate(corpus, processor, no_model, image_ids(processor), 10_000)
+    for batch in batches:
+        for row in range(len(batch.ids)):
+            ids = batch.inputs["input_ids"][row][batch.real[row]].tolist()
+            assert ids[0] == begin and ids.count(begin) == 1
+            assert batch.kinds[row, 0] == TokenKind.SPECIAL and batch.labels[row, 0] == IGNORE
+    assert sorted(len(batch.ids) for batch in batches) == ([1, 1, 1] if written else [1, 2])
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7, 500])
