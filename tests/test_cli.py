@@ -51,6 +51,7 @@ BAD = [
     ("quant.weights.group_size=100", "group_size=100 does not divide"),
     ("rounding=none", "rounding=none keeps weights in 16 bits"),
     ("model=hf", "model.path has no default"),
+    ("calibration=mixture", "calibration.parts.captions.path has no default"),
     ("model.path=/no/such/checkpoint", "'/no/such/checkpoint' does not exist"),
     ("model.path=owner/name", "'owner/name' is no local directory"),
     ("store=/dev/null/store", "cannot be created"),

@@ -29,7 +29,7 @@ def job(composed: DictConfig) -> str:
     try:
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
-        missing = re.search(r"Missing mandatory value: (\S+)", str(error))
+        missing = re.search(r"(?:Missing mandatory value|missing mandatory value: \S+\s+full_key): (\S+)", str(error))
         raise ConfigError(
             f"{missing[1]} has no default: give it as {missing[1]}=VALUE" if missing else str(error)
         ) from None

@@ -10,10 +10,13 @@ import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.errors import HydraException
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from qig.config import conf_dir, identity, schema
+from qig.config.nested import split_by_share
 from qig.config.validation import baseline, needs_calibration, resolve
 from qig.errors import ConfigError
 from qig.models.architectures import LLAMA_SITES
@@ -29,10 +32,22 @@ METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
 QUANTS = sorted(file.stem for file in (CONF / "quant").glob("*.yaml"))
 MODELS = ("tiny_qwen2_vl", "tiny_llava_onevision", "tiny_internvl")
 
+COCO = ("path", "image_folder")
+NEEDED = {
+    ("model", "hf"): ["model.path"],
+    ("calibration", "sharegpt4v_coco"): [f"calibration.{key}" for key in COCO],
+    ("calibration", "hf"): ["calibration.path"],
+    ("calibration", "infovqa"): ["calibration.path"],
+    ("calibration", "pile"): ["calibration.path"],
+    ("calibration", "mixture"): [*(f"calibration.parts.captions.{key}" for key in COCO), "calibration.parts.ocr.path"],
+    ("calibration", "few_shot"): [f"calibration.of.{key}" for key in COCO],
+    ("calibration", "interleaved"): [*(f"calibration.of.{key}" for key in COCO), "calibration.text.path"],
+}
+
 
 def needed(group: str, choice: str) -> list[str]:
     """Values that a choice leaves to the user."""
-    return ["model.path=/somewhere"] if (group, choice) == ("model", "hf") else []
+    return [f"{key}=/somewhere" for key in NEEDED.get((group, choice), ())]
 
 
 def test_groups_are_found():
@@ -117,6 +132,35 @@ def test_wrong_keys_and_types_are_refused(compose, override, said):
         (["equalization.sites=[attn_in,mlp_inn]"], r"unknown equalization site 'mlp_inn'.*did you mean 'mlp_in'"),
         (["calibration.samples=0"], r"calibration\.samples=0: expected 1 or more"),
         (["calibration.tokens_per_batch=0"], r"calibration\.tokens_per_batch=0"),
+        (["calibration.seed=-1"], r"calibration\.seed=-1: expected 0 or more"),
+        (["calibration.max_skipped_share=1"], r"calibration\.max_skipped_share=1"),
+        (["calibration=pile", "calibration.path=x", "calibration.max_tokens=0"], r"calibration\.max_tokens=0"),
+        (["calibration=hf", "calibration.path=x", "calibration.prompt=Read."], r"prompt='Read\.'.*one of them"),
+        (["calibration=few_shot", *needed("calibration", "few_shot"), "calibration.shots=1"], r"calibration\.shots=1"),
+        (
+            ["calibration=interleaved", *needed("calibration", "interleaved"), "calibration.conversations=1"],
+            r"calibration\.conversations=1",
+        ),
+        (
+            ["calibration=interleaved", "calibration@calibration.text=hf", *needed("calibration", "interleaved")],
+            r"calibration\.text\.kind=hf: expected plain text",
+        ),
+        (
+            ["calibration=mixture", *needed("calibration", "mixture"), "calibration.shares.ocr=-1"],
+            r"calibration\.shares\.ocr=-1\.0: expected a positive share",
+        ),
+        (
+            ["calibration=mixture", *needed("calibration", "mixture"), "+calibration.shares.orc=1"],
+            r"calibration\.shares names captions, ocr, orc, calibration\.parts captions, ocr",
+        ),
+        (
+            ["calibration=mixture", *needed("calibration", "mixture"), "calibration.shares.ocr=0.0001"],
+            r"calibration\.shares\.ocr leaves no sample of 128",
+        ),
+        (
+            ["calibration=mixture", *needed("calibration", "mixture"), "calibration.parts.ocr.prompt=x"],
+            r"calibration\.parts\.ocr\.prompt='x'",
+        ),
         (["evaluation.limit=0"], r"evaluation\.limit=0: expected 1 or more"),
         (["evaluation.batch_size=-1"], r"evaluation\.batch_size=-1"),
         (["evaluation.tasks=[]"], r"evaluation\.tasks is empty"),
@@ -163,6 +207,28 @@ def test_auto_values(compose, overrides, field, value):
     assert getattr(resolve(compose(*overrides)).sensitivity, field) == value
 
 
+def test_sets_inside_a_set_follow_the_whole(compose):
+    mixture = [*needed("calibration", "mixture"), "calibration.samples=10", "calibration.seed=7"]
+    config = compose("calibration=mixture", "calibration.shares={captions: 2, ocr: 1}", *mixture)
+    parts = resolve(config).calibration.parts
+    assert {name: part.samples for name, part in parts.items()} == {"captions": 7, "ocr": 3}
+    assert {part.seed for part in parts.values()} == {7}
+    interleaved = compose("calibration=interleaved", *needed("calibration", "interleaved"), "calibration.samples=5")
+    inside = resolve(interleaved).calibration
+    assert (inside.of.samples, inside.text.samples) == (10, 5)
+    shots = compose("calibration=few_shot", *needed("calibration", "few_shot"), "calibration.samples=5")
+    assert resolve(shots).calibration.of.samples == 10
+    assert resolve(resolve(shots)) == resolve(shots)
+
+
+@given(st.integers(1, 300), st.lists(st.floats(0.01, 100), min_size=1, max_size=6))
+def test_shares_lose_no_sample(total, shares):
+    counts = split_by_share(total, {str(i): share for i, share in enumerate(shares)})
+    assert sum(counts.values()) == total
+    for i, share in enumerate(shares):
+        assert abs(counts[str(i)] - total * share / sum(shares)) < 1 + 1e-9
+
+
 def test_resolve_leaves_its_argument_alone(compose):
     config = compose("method=mbq")
     resolve(config)
@@ -207,6 +273,7 @@ EFFECTS = {
     "calibration.samples=8": ALL,
     "calibration.seed=1": ALL,
     "calibration.tokens_per_batch=100": ALL,
+    "calibration.max_skipped_share=0.5": ALL,
     "seed=1": ALL,
     "model.dtype=bfloat16": ALL,
     "model.outliers.sigma=0.1": ALL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from PIL import Image
 from oracles.calls import logits_of
 from qig.config.schema import DigitGridCalibration
 from qig.data.calibration import digest, samples_of
-from qig.data.samples import CalibrationSample
+from qig.data.samples import single_turn
 from qig.data.tokens import TokenKind
 from qig.errors import ConfigError, DataError
 
@@ -28,7 +29,15 @@ def loaded_of(fresh_model):
 
 
 def sample(prompt="describe the image in detail .", answer="the image shows red .", image=PICTURE, name="s"):
-    return CalibrationSample(name, () if image is None else (image,), prompt, answer)
+    return single_turn(name, () if image is None else (image,), prompt, answer)
+
+
+def prompt_of(source) -> str:
+    return source.turns[0].content[-1]
+
+
+def answer_of(source) -> str:
+    return source.turns[-1].content[-1]
 
 
 def words(batch, row, tokenizer, *kinds) -> list[str]:
@@ -44,8 +53,8 @@ def test_kinds_of_tokens(loaded_of, digit_samples, batches_of, any_tiny):
             source = digit_samples[position]
             assert batch.ids[row] == source.id
             assert words(batch, row, tokenizer, TokenKind.VISION) == ["<|image_pad|>"] * VISION_TOKENS[any_tiny]
-            assert words(batch, row, tokenizer, TokenKind.PROMPT) == source.prompt.split()
-            assert words(batch, row, tokenizer, TokenKind.ANSWER) == source.answer.split()
+            assert words(batch, row, tokenizer, TokenKind.PROMPT) == prompt_of(source).split()
+            assert words(batch, row, tokenizer, TokenKind.ANSWER) == answer_of(source).split()
             special = words(batch, row, tokenizer, TokenKind.SPECIAL)
             assert set(special) <= {*tokenizer.all_special_tokens, "user", "assistant"}
             assert special.count("<|im_end|>") == special.count("<|im_start|>") == 2
@@ -67,7 +76,7 @@ def test_labels_are_the_answer_and_the_end_of_the_turn(loaded_of, digit_samples,
             ids = batch.inputs["input_ids"][row]
             assert torch.equal(batch.labels[row][labelled], ids[labelled])
             found = loaded.processor.tokenizer.convert_ids_to_tokens(ids[labelled].tolist())
-            assert found == [*digit_samples[position].answer.split(), "<|im_end|>"]
+            assert found == [*answer_of(digit_samples[position]).split(), "<|im_end|>"]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +172,9 @@ def truncated() -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    "image", [truncated(), "/nowhere/picture.png", b"not an image", 7], ids=["truncated", "absent", "bytes", "number"]
+    "image",
+    [truncated(), Path("/nowhere/picture.png"), b"not an image", 7],
+    ids=["truncated", "absent", "bytes", "number"],
 )
 def test_unreadable_image_names_the_sample(loaded_of, batches_of, image, any_tiny):
     samples = [sample(name="good-1"), sample(name="broken-2", image=image)]
@@ -178,12 +189,12 @@ def test_empty_answer_names_the_sample(loaded_of, batches_of, answer, any_tiny):
 
 
 def test_samples_of_the_configuration():
-    few = samples_of(DigitGridCalibration("digitgrid", 3, 1, 100))
-    more = samples_of(DigitGridCalibration("digitgrid", 5, 1, 100))
-    other = samples_of(DigitGridCalibration("digitgrid", 3, 2, 100))
-    assert [(s.id, s.answer) for s in few] == [(s.id, s.answer) for s in more[:3]]
-    assert [s.answer for s in few] != [s.answer for s in other]
+    few = samples_of(DigitGridCalibration("digitgrid", 3, 1, 100, 0.0))
+    more = samples_of(DigitGridCalibration("digitgrid", 5, 1, 100, 0.0))
+    other = samples_of(DigitGridCalibration("digitgrid", 3, 2, 100, 0.0))
+    assert [(s.id, answer_of(s)) for s in few] == [(s.id, answer_of(s)) for s in more[:3]]
+    assert [answer_of(s) for s in few] != [answer_of(s) for s in other]
     with pytest.raises(DataError, match="no samples"):
-        samples_of(DigitGridCalibration("digitgrid", 0, 1, 100))
-    with pytest.raises(ConfigError, match=r"unknown calibration set 'coco'; choose from: digitgrid"):
-        samples_of(DigitGridCalibration("coco", 1, 1, 100))
+        samples_of(DigitGridCalibration("digitgrid", 0, 1, 100, 0.0))
+    with pytest.raises(ConfigError, match=r"unknown calibration set 'coco'.*choose from: digitgrid, few_shot, hf, "):
+        samples_of(DigitGridCalibration("coco", 1, 1, 100, 0.0))

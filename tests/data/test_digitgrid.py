@@ -114,8 +114,8 @@ def test_calibration_samples_are_stable_captions():
     five, three = calibration_samples(5, seed=7), calibration_samples(3, seed=7)
     assert [sample.id for sample in five[:3]] == [sample.id for sample in three]
     assert all(a.images[0].tobytes() == b.images[0].tobytes() for a, b in zip(five, three, strict=False))
-    assert all(sample.prompt == CAPTION_PROMPT and len(sample.images) == 1 for sample in five)
-    assert five[0].answer.startswith("the image shows")
+    assert all(sample.turns[0].content[-1] == CAPTION_PROMPT and len(sample.images) == 1 for sample in five)
+    assert five[0].turns[-1].content[0].startswith("the image shows")
     other = calibration_samples(3, seed=8)
     assert three[0].images[0].tobytes() != other[0].images[0].tobytes()
     evaluated = {item.image.tobytes() for item in evaluation_set(seed=7, per_type=20)}

@@ -8,16 +8,23 @@ from __future__ import annotations
 import re
 from copy import deepcopy
 
+from qig.config.nested import inner_sets, with_inner_sets
 from qig.config.schema import (
+    Calibration,
     ClippedRounding,
     Config,
     Equalization,
+    FewShotCalibration,
     GptqRounding,
     GridEqualization,
+    HfCalibration,
+    InterleavedCalibration,
     LearnedEqualization,
+    MixtureCalibration,
     ModalityGradientSensitivity,
     NoEqualization,
     PerturbationSensitivity,
+    PileCalibration,
     QigSensitivity,
     Quant,
     Rounding,
@@ -36,6 +43,7 @@ def resolve(config: Config) -> Config:
     """
     config = deepcopy(config)
     check(config)
+    config.calibration = with_inner_sets(config.calibration)
     if config.quant.weights is None:  # 16 bit: the method has nothing to do
         return baseline(config, "none")
     sensitivity, equalization = config.sensitivity, config.equalization
@@ -73,8 +81,7 @@ def check(config: Config) -> None:
     _check_sensitivity(config)
     _check_equalization(config.equalization)
     _check_rounding(config)
-    _at_least("calibration.samples", config.calibration.samples, 1)
-    _at_least("calibration.tokens_per_batch", config.calibration.tokens_per_batch, 1)
+    _check_calibration("calibration", config.calibration)
     _at_least("evaluation.batch_size", config.evaluation.batch_size, 1)
     if config.evaluation.limit is not None:
         _at_least("evaluation.limit", config.evaluation.limit, 1)
@@ -165,6 +172,47 @@ def _check_rounding(config: Config) -> None:
                 "rounding.order_by_activation=true with groups cannot be packed unless their scales are fixed "
                 "beforehand: rounding.static_groups=true, or one scale a row (quant.weights.group_size=null)"
             )
+
+
+def _check_calibration(key: str, config: Calibration) -> None:
+    _at_least(f"{key}.samples", config.samples, 1)
+    _at_least(f"{key}.tokens_per_batch", config.tokens_per_batch, 1)
+    if config.seed < 0:
+        raise ConfigError(f"{key}.seed={config.seed}: expected 0 or more")
+    if not 0 <= config.max_skipped_share < 1:
+        raise ConfigError(f"{key}.max_skipped_share={config.max_skipped_share}: expected a share, 0 to below 1")
+    if isinstance(config, PileCalibration):
+        _at_least(f"{key}.max_tokens", config.max_tokens, 1)
+    if isinstance(config, HfCalibration) and (config.prompt is None) == (config.prompt_column is None):
+        raise ConfigError(
+            f"{key}.prompt={config.prompt!r} and {key}.prompt_column={config.prompt_column!r}: "
+            "expected one of them, the other null"
+        )
+    if isinstance(config, FewShotCalibration):
+        _at_least(f"{key}.shots", config.shots, 2)
+    if isinstance(config, InterleavedCalibration):
+        _at_least(f"{key}.conversations", config.conversations, 2)
+        if not isinstance(config.text, PileCalibration):
+            raise ConfigError(f"{key}.text.kind={config.text.kind}: expected plain text, such as pile")
+    if isinstance(config, MixtureCalibration):
+        _check_shares(key, config)
+    for name, part in inner_sets(config).items():
+        where = f"{key}.parts" if isinstance(config, MixtureCalibration) else key
+        _check_calibration(f"{where}.{name}", part)
+
+
+def _check_shares(key: str, config: MixtureCalibration) -> None:
+    if not config.parts or config.shares.keys() != config.parts.keys():
+        raise ConfigError(
+            f"{key}.shares names {', '.join(config.shares) or 'nothing'}, {key}.parts {', '.join(config.parts)}: "
+            "expected one share for each part"
+        )
+    for name, share in config.shares.items():
+        if not 0 < share < float("inf"):
+            raise ConfigError(f"{key}.shares.{name}={share}: expected a positive share")
+    for name, part in inner_sets(config).items():
+        if part.samples < 1:
+            raise ConfigError(f"{key}.shares.{name} leaves no sample of {config.samples} to it: ask for more samples")
 
 
 def _at_least(key: str, value: int, low: int) -> None:

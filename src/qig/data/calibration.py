@@ -1,8 +1,10 @@
-"""Calibration samples in the model's own chat template, as padded micro-batches with a mask for every kind of token."""
+"""Calibration data for one model: samples in its chat template, as padded micro-batches with a kind for every token."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,12 +13,15 @@ from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from qig.config.schema import Calibration
-from qig.data.digitgrid.benchmark import calibration_samples
-from qig.data.samples import CalibrationSample
-from qig.data.tokens import TokenKind, classify
-from qig.errors import ConfigError, DataError, choices
+from qig.data.encoding import Encoded, begins_itself, encode, images_of, process
+from qig.data.samples import CalibrationSample, Corpus
+from qig.data.sets import read
+from qig.data.tokens import TokenKind
+from qig.errors import DataError
 
+log = logging.getLogger(__name__)
 IGNORE = -100
+NAMED = 5  # skipped samples that the log names; the record names all
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class CalibrationBatch:
         order: position of each row in the calibration set.
         inputs: what the processor made, ready for ``model.forward``.
         kinds: ``[batch, tokens]`` of ``TokenKind``.
-        labels: ``[batch, tokens]``, the answer and the end-of-turn token that follows it; -100 elsewhere.
+        labels: ``[batch, tokens]``, the answers and the end-of-turn token after each; -100 elsewhere.
     """
 
     ids: tuple[str, ...]
@@ -43,22 +48,48 @@ class CalibrationBatch:
         return self.kinds != TokenKind.PADDING
 
 
-SETS = {"digitgrid": lambda config: calibration_samples(config.samples, config.seed)}
+@dataclass(frozen=True)
+class CalibrationData:
+    """Micro-batches, and the samples that were chosen but cannot be used: id to reason."""
+
+    batches: list[CalibrationBatch]
+    skipped: dict[str, str]
+
+    def record(self) -> dict:
+        """What the run record says of it: sample ids in order, what was skipped and why, and the digest."""
+        named = sorted(pair for batch in self.batches for pair in zip(batch.order, batch.ids, strict=True))
+        return {"samples": [name for _, name in named], "skipped": self.skipped, "sha256": digest(self.batches)}
+
+
+def calibration_data(
+    config: Calibration, processor: ProcessorMixin, model: PreTrainedModel, image_token_ids: set[int]
+) -> CalibrationData:
+    """The set that the configuration names, for one model; samples that cannot be used are skipped and named.
+
+    Raises:
+        DataError: the set is absent or empty, or more than ``max_skipped_share`` of its samples cannot be used.
+    """
+    corpus = read(config)
+    encoded, skipped = [], dict(corpus.skipped)
+    for sample in corpus.samples:
+        try:
+            encoded.append(encode(sample, processor, image_token_ids))
+        except DataError as error:
+            skipped[sample.id] = str(error)
+    _check_share(Corpus(tuple(e.sample for e in encoded), skipped), config)
+    return CalibrationData(_micro_batches(encoded, processor, model, config.tokens_per_batch), skipped)
 
 
 def samples_of(config: Calibration) -> list[CalibrationSample]:
-    """The samples that the configuration names.
+    """The samples that the configuration names, as far as can be told without a model.
 
     Raises:
         ConfigError: unknown kind of set.
-        DataError: the set is empty.
+        DataError: the set is absent or empty, or too many of its samples cannot be used.
     """
-    if config.kind not in SETS:
-        raise ConfigError(choices(config.kind, SETS, "calibration set"))
-    samples = SETS[config.kind](config)
-    if not samples:
-        raise DataError(f"calibration set {config.kind!r} has no samples (calibration.samples={config.samples})")
-    return samples
+    corpus = read(config)
+    _check_share(corpus, config)
+    return list(corpus.samples)
 
 
 def collate(
@@ -70,22 +101,14 @@ def collate(
 ) -> list[CalibrationBatch]:
     """Micro-batches of similar lengths, each of at most ``tokens_per_batch`` tokens, padding included.
 
-    A sample longer than the budget gets a micro-batch of its own. Sorting is stable, so that the batches depend on
-    nothing but the samples and the budget.
+    A sample longer than the budget gets a micro-batch of its own; samples with images and without never share one.
+    Sorting is stable, so that the batches depend on nothing but the samples and the budget.
 
     Raises:
-        DataError: an image that cannot be read, or a chat template in which the prompt is no prefix of the dialogue.
+        DataError: a sample that cannot be used; names it.
     """
-    rendered = [_render(sample, processor, image_token_ids) for sample in samples]
-    by_length = sorted(range(len(samples)), key=lambda i: len(rendered[i][0]))
-    batches, rows = [], []
-    for i in by_length:
-        if rows and (len(rows) + 1) * len(rendered[i][0]) > tokens_per_batch:
-            batches.append(rows)
-            rows = []
-        rows.append(i)
-    batches.append(rows)
-    return [_batch(rows, samples, rendered, processor, model) for rows in batches]
+    encoded = [encode(sample, processor, image_token_ids) for sample in samples]
+    return _micro_batches(encoded, processor, model, tokens_per_batch)
 
 
 def digest(batches: Sequence[CalibrationBatch]) -> str:
@@ -99,54 +122,51 @@ def digest(batches: Sequence[CalibrationBatch]) -> str:
     return result.hexdigest()
 
 
-def _messages(sample: CalibrationSample, with_answer: bool) -> list[dict]:
-    images = [{"type": "image", "image": image} for image in sample.images]
-    turns = [{"role": "user", "content": [*images, {"type": "text", "text": sample.prompt}]}]
-    if with_answer:
-        turns.append({"role": "assistant", "content": [{"type": "text", "text": sample.answer}]})
-    return turns
+def _check_share(corpus: Corpus, config: Calibration) -> None:
+    """One line about what is skipped; an error if it is too much, or nothing is left."""
+    used, skipped = len(corpus.samples), len(corpus.skipped)
+    if skipped:
+        said = "; ".join(f"{name} ({reason})" for name, reason in itertools.islice(corpus.skipped.items(), NAMED))
+        more = f"; and {skipped - NAMED} more" if skipped > NAMED else ""
+        text = f"{skipped} of {used + skipped} samples of calibration set {config.kind!r} cannot be used: {said}{more}"
+        if skipped > config.max_skipped_share * (used + skipped):
+            raise DataError(f"{text}; at most calibration.max_skipped_share={config.max_skipped_share} may be skipped")
+        log.warning("%s", text)
+    if not used:
+        raise DataError(f"calibration set {config.kind!r} has no samples (calibration.samples={config.samples})")
 
 
-def _template(conversations: list, processor: ProcessorMixin, prompt_only: bool) -> dict[str, Tensor]:
-    return processor.apply_chat_template(
-        conversations,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        add_generation_prompt=prompt_only,
-        processor_kwargs={"padding": True, "padding_side": "right"},
-    )
+def _micro_batches(
+    encoded: Sequence[Encoded], processor: ProcessorMixin, model: PreTrainedModel, tokens_per_batch: int
+) -> list[CalibrationBatch]:
+    def alike(i: int) -> tuple[bool, bool]:  # what one processor call must have in common
+        return bool(encoded[i].sample.images), begins_itself(encoded[i].text, processor)
+
+    batches: list[list[int]] = []
+    for i in sorted(range(len(encoded)), key=lambda i: (alike(i), len(encoded[i].ids))):
+        rows = batches[-1] if batches else []
+        fits = rows and alike(rows[0]) == alike(i) and (len(rows) + 1) * len(encoded[i].ids) <= tokens_per_batch
+        if fits:
+            rows.append(i)
+        else:
+            batches.append([i])
+    return [_batch(rows, encoded, processor, model) for rows in batches]
 
 
-def _render(
-    sample: CalibrationSample, processor: ProcessorMixin, image_token_ids: set[int]
-) -> tuple[list[int], int, list[TokenKind]]:
-    """Token ids of the whole dialogue, where the answer begins, and the kind of each token."""
-    try:
-        prompt, whole = (
-            _template([_messages(sample, answered)], processor, not answered)["input_ids"][0].tolist()
-            for answered in (False, True)
-        )
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"calibration sample {sample.id} cannot be processed: {error}") from error
-    if whole[: len(prompt)] != prompt:
-        raise DataError(f"calibration sample {sample.id}: the chat template's prompt is no prefix of the dialogue")
-    kinds = classify(whole, len(prompt), image_token_ids, processor.tokenizer, sample.prompt, sample.answer)
-    if TokenKind.ANSWER not in kinds:
-        raise DataError(f"calibration sample {sample.id} has no answer token (answer {sample.answer!r})")
-    return whole, len(prompt), kinds
-
-
-def _batch(rows: list[int], samples, rendered, processor: ProcessorMixin, model: PreTrainedModel) -> CalibrationBatch:
-    inputs = _template([_messages(samples[i], True) for i in rows], processor, False)
+def _batch(rows: list[int], all_encoded: Sequence[Encoded], processor: ProcessorMixin, model) -> CalibrationBatch:
+    encoded = [all_encoded[i] for i in rows]
+    names = tuple(e.sample.id for e in encoded)
+    images = [images_of(e.sample, processor) for e in encoded]
+    padded = {"padding": True, "padding_side": "right", "return_tensors": "pt"}
+    inputs = process(names, [e.text for e in encoded], images, processor, **padded)
     ids = inputs["input_ids"]
     kinds = torch.full(ids.shape, int(TokenKind.PADDING), dtype=torch.uint8)
     labels = torch.full(ids.shape, IGNORE)
-    for row, i in enumerate(rows):
-        tokens, start, kind = rendered[i]
-        kinds[row, : len(tokens)] = torch.tensor([int(k) for k in kind], dtype=torch.uint8)
-        last = max(j for j, k in enumerate(kind) if k == TokenKind.ANSWER)
-        stop = min(last + 2, len(tokens))  # the end-of-turn token that follows the answer is learned with it
-        labels[row, start:stop] = ids[row, start:stop]
+    for row, e in enumerate(encoded):
+        if ids[row, : len(e.ids)].tolist() != e.ids:
+            raise DataError(f"calibration sample {e.sample.id}: its tokens change with what else is in its micro-batch")
+        kinds[row, : len(e.ids)] = torch.from_numpy(e.kinds)
+        learned = torch.from_numpy(e.learned).nonzero().flatten()
+        labels[row, learned] = ids[row, learned]
     floating = {k: v.to(model.dtype) if v.is_floating_point() else v for k, v in inputs.items()}
-    return CalibrationBatch(tuple(samples[i].id for i in rows), tuple(rows), floating, kinds, labels)
+    return CalibrationBatch(names, tuple(rows), floating, kinds, labels)

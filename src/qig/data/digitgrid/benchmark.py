@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL.Image import Image
 
-from qig.data.samples import CalibrationSample
+from qig.data.samples import CalibrationSample, single_turn
 from qig.errors import DataError
 
 from .captions import CAPTION_PROMPT, natural_caption
@@ -67,6 +67,6 @@ def calibration_samples(n: int, seed: int = 0, split: str = "train") -> list[Cal
     sampler = SceneSampler(split, (_CALIBRATION_STREAM, seed))
     scenes = (sampler.sample() for _ in range(n))
     return [
-        CalibrationSample(f"digitgrid-{split}-{seed}-{i:05d}", (scene.pil(),), CAPTION_PROMPT, natural_caption(scene))
+        single_turn(f"digitgrid-{split}-{seed}-{i:05d}", [scene.pil()], CAPTION_PROMPT, natural_caption(scene))
         for i, scene in enumerate(scenes)
     ]

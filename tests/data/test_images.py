@@ -1,0 +1,101 @@
+"""Images: inside their folder only, decoded safely, padded on the mean colour."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from qig.data.encoding import images_of
+from qig.data.images import decode, inside, pad_to_square
+from qig.data.samples import CalibrationSample, Turn
+from qig.errors import DataError
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../a.png", "coco/../../a.png", "/etc/passwd", "..", "", "a/..", "C:\\a.png", "..\\a.png", "\\\\host\\a.png"],
+)
+def test_paths_that_leave_the_folder_are_refused(tmp_path, name):
+    with pytest.raises(DataError, match="leaves its folder"):
+        inside(tmp_path, name)
+
+
+def test_paths_inside_the_folder(tmp_path):
+    for name in ("a.png", "coco/train2017/a.png", "./a.png", "..a.png", "a..b/c.png"):
+        assert inside(tmp_path, name) == tmp_path / name
+
+
+@given(st.text(max_size=30))
+def test_no_path_leaves_its_folder(tmp_path_factory, name):
+    folder = tmp_path_factory.getbasetemp()
+    try:
+        found = inside(folder, name)
+    except DataError:
+        return
+    assert found.is_relative_to(folder) and ".." not in found.relative_to(folder).parts
+
+
+def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK", "1"])
+def test_every_mode_becomes_rgb(tmp_path, mode):
+    image = Image.linear_gradient("L").convert(mode)
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+    (tmp_path / "image").write_bytes(encoded(image, kind))
+    for picture in (image, encoded(image, kind), tmp_path / "image"):
+        assert decode(picture).mode == "RGB" and decode(picture).size == (256, 256)
+
+
+def test_image_bombs_are_refused(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for side in (11, 20):  # over the limit, where Pillow warns, and over twice the limit, where it raises
+        with pytest.raises(DataError, match="DecompressionBomb"):
+            decode(encoded(Image.new("RGB", (side, side))))
+    assert decode(encoded(Image.new("RGB", (10, 10)))).size == (10, 10)
+
+
+@given(data=st.binary(max_size=200), at=st.integers(0, 300))
+def test_damaged_images_give_nothing_but_a_data_error(data, at):
+    whole = encoded(Image.effect_noise((12, 12), 90))
+    for broken in (data, whole[:at] + data, whole[: at % len(whole)]):
+        try:
+            decode(broken)
+        except DataError as error:
+            assert "cannot be read" in str(error)
+
+
+@pytest.mark.parametrize("name", ["absent.png", "folder", "nul\0.png", "x" * 300, "\ud800.png"])
+def test_no_file(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DataError, match="does not exist"):
+        decode(tmp_path / name)
+
+
+@given(width=st.integers(1, 40), height=st.integers(1, 40))
+def test_padding_puts_the_image_in_the_middle_of_a_square(width, height):
+    pixels = np.random.default_rng(width * 41 + height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    mean, side = (0.48145466, 0.4578275, 0.40821073), max(width, height)
+    expected = np.empty((side, side, 3), dtype=np.uint8)
+    expected[:] = (122, 116, 104)  # LLaVA's: 255 times CLIP's mean, rounded down
+    top, left = (side - height) // 2, (side - width) // 2
+    expected[top : top + height, left : left + width] = pixels
+    assert np.array_equal(np.asarray(pad_to_square(Image.fromarray(pixels), mean)), expected)
+
+
+def test_policy_of_a_sample(processor_of):
+    wide = Image.new("RGB", (40, 10), (255, 0, 0))
+    turns = ((Turn("user", (wide, "image")), Turn("assistant", ("red",))),)
+    processor = processor_of("tiny_qwen2_vl")
+    assert [image.size for image in images_of(CalibrationSample("s", turns), processor)] == [(40, 10)]
+    (padded,) = images_of(CalibrationSample("s", turns, pad_images=True), processor)
+    assert padded.size == (40, 40)
+    assert padded.getpixel((0, 0)) == (127, 127, 127)  # the processor's mean is 0.5
