@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from families.table import FAMILIES
+from qig.blockwise.activations import Activations
 from qig.blockwise.run import BlockPass
 from qig.config.validation import resolve
 from qig.models.loading import load
@@ -22,7 +23,7 @@ def test_pass_finds_weights_in_every_block(
     config = resolve(compose("model=hf", path, "model.dtype=float32", "tracking=none", *f"method={method}".split()))
     loaded = load(config.model, CPU)
     batches = batches_of(loaded, digit_samples[:2])
-    blocks = BlockPass(loaded, batches, config, CPU, tmp_path).run()
+    blocks = BlockPass(loaded, batches, config, Activations(CPU), tmp_path).run()
     assert len(blocks) == len(loaded.blocks)
     for site in (site for block in blocks for site in block["sites"]):
         assert site["estimator"] == config.sensitivity.kind and not site["fallback"]
