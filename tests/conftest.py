@@ -87,8 +87,9 @@ def family_checkpoint(tmp_path_factory):
     def make(name: str, **changes) -> Path:
         key = f"{name}-{changes}"
         if key not in made:
-            made[key] = tmp_path_factory.mktemp(name)
-            write_checkpoint(FAMILIES[name], made[key], **changes)
+            folder = tmp_path_factory.mktemp(name)
+            write_checkpoint(FAMILIES[name], folder, **changes)
+            made[key] = folder
         return made[key]
 
     return make

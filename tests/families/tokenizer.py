@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
-from qig.data.digitgrid import VOCABULARY, calibration_samples
+from qig.data.digitgrid import VOCABULARY
 
 # Words keep the space before them, every digit is a token of its own, as in Qwen2's tokenizer.
 _PIECES = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -18,9 +19,9 @@ _SIZE = 384
 
 @cache
 def _text() -> list[str]:
-    samples = calibration_samples(100, seed=0)
-    words = " ".join(VOCABULARY) + " system user assistant User Assistant You are a helpful assistant."
-    return [f"{sample.prompt}\n{sample.answer}" for sample in samples] + [words]
+    rng, words = np.random.default_rng(0), list(VOCABULARY)
+    lines = [" ".join(rng.choice(words, 12)) for _ in range(400)]
+    return [*lines, "system\nYou are a helpful assistant.\nuser\nassistant\nUser: Assistant:"]
 
 
 def trained_tokenizer(special_tokens: Sequence[str], digits: bool) -> Tokenizer:
