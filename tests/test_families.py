@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from families.table import FAMILIES
-from qig.quantization.linear import QuantizedLinear
+from qig.quantization.linear import FakeQuantLinear
 from qig.quantized import load_checkpoint
 from qig.runner import Prepared
 
@@ -38,7 +38,7 @@ def test_calibrated_evaluated_and_loaded_again(family_checkpoint, compose, tmp_p
         assert {site["site"] for site in record["sites"]} >= {"attn_in", "mlp_in", "mlp_out"}
         assert all(site["exponent"] is not None and site["fallback"] in (None, []) for site in record["sites"])
         quantized = load_checkpoint(tmp_path / "runs" / outcome.run, torch.device("cpu"))
-        layers = {n: m for n, m in quantized.model.named_modules() if isinstance(m, QuantizedLinear)}
+        layers = {n: m for n, m in quantized.model.named_modules() if isinstance(m, FakeQuantLinear)}
         assert len(layers) == 7 * len(quantized.blocks)
         assert all(name.startswith(f"{quantized.architecture.text_model}.layers.") for name in layers)
         assert {layer.activation_bits for layer in layers.values()} == {bits}
