@@ -74,6 +74,27 @@ def fresh_model():
     return random_model
 
 
+@pytest.fixture(scope="session")
+def family_checkpoint(tmp_path_factory):
+    """``family_checkpoint(name, **changes)``: the directory of a checkpoint as published, small and random.
+
+    ``changes`` replace values of its ``config.json``.
+    """
+    from families.table import FAMILIES, write_checkpoint
+
+    made: dict[str, Path] = {}
+
+    def make(name: str, **changes) -> Path:
+        key = f"{name}-{changes}"
+        if key not in made:
+            folder = tmp_path_factory.mktemp(name)
+            write_checkpoint(FAMILIES[name], folder, **changes)
+            made[key] = folder
+        return made[key]
+
+    return make
+
+
 @pytest.fixture(params=TINY)
 def any_tiny(request) -> str:
     return request.param

@@ -1,7 +1,7 @@
 """The architecture table: where each family keeps its decoder blocks, and the equalization sites of a block.
 
-Llama, Qwen2, Qwen2-VL and InternVL's native classes share the names inside a block, so one description of the
-sites serves every family. Adding a family is a row here and a YAML in ``conf/model``.
+Llama, Qwen2, Qwen3 and the text models of the families below share the names inside a block, so one description of
+the sites serves them all. Adding a family is a row here and a YAML in ``conf/model``.
 """
 
 from __future__ import annotations
@@ -59,20 +59,33 @@ LLAMA_SITES = (
 class Architecture:
     """Attributes:
     text_model: the submodule of the conditional-generation class that holds ``layers``.
+    published_layers: the name of those layers in the files on the hub.
     image_tokens: names of the config attributes that give the ids of image (and video) placeholder tokens.
     attention: the attention module inside a block.
     """
 
     text_model: str
-    image_tokens: tuple[str, ...]
+    published_layers: str
+    image_tokens: tuple[str, ...] = ("image_token_id",)
     attention: str = ATTENTION
     sites: tuple[Site, ...] = LLAMA_SITES
 
+    @property
+    def stored_layers(self) -> tuple[str, ...]:
+        """The names that the decoder blocks may have in a checkpoint's files: as published, or as in the class."""
+        return self.published_layers, f"{self.text_model}.layers"
+
+
+_WITH_VIDEO = ("image_token_id", "video_token_id")
 
 ARCHITECTURES = {
-    "qwen2_vl": Architecture("model.language_model", ("image_token_id", "video_token_id")),
-    "llava_onevision": Architecture("model.language_model", ("image_token_id", "video_token_id")),
-    "internvl": Architecture("model.language_model", ("image_token_id",)),
+    "llava_onevision": Architecture("model.language_model", "language_model.model.layers", _WITH_VIDEO),
+    "qwen2_vl": Architecture("model.language_model", "model.layers", _WITH_VIDEO),
+    "qwen2_5_vl": Architecture("model.language_model", "model.layers", _WITH_VIDEO),
+    "qwen3_vl": Architecture("model.language_model", "model.language_model.layers", _WITH_VIDEO),
+    "internvl": Architecture("model.language_model", "language_model.model.layers"),
+    "smolvlm": Architecture("model.text_model", "model.text_model.layers"),
+    "idefics3": Architecture("model.text_model", "model.text_model.layers"),
 }
 
 

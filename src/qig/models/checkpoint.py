@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 from qig.errors import ConfigError, ModelError
+from qig.models.architectures import architecture_of
 
 EMBEDDED = "embedded:"
 LARGE = 64 * 2**20  # bytes; hashed faster than a note of it would be found
@@ -146,13 +147,12 @@ def check_group_size(directory: Path, linears: str, group_size: int | None) -> N
 
     Raises:
         ConfigError: it does not, or the pattern matches no linear of the decoder; names the linears.
+        ModelError: unknown architecture, or files that cannot be read.
     """
-    pattern = re.compile(rf"(?:^|.*\.)layers\.\d+\.({linears})\.weight")
-    columns = {}
-    for name, shape in tensor_shapes(directory).items():
-        match = pattern.fullmatch(name)
-        if match and "vis" not in name.split(".layers.")[0]:  # the language model's blocks only
-            columns[match.group(1)] = shape[-1]
+    layers = "|".join(map(re.escape, architecture_of(model_type(directory)).stored_layers))
+    pattern = re.compile(rf"(?:{layers})\.\d+\.(?P<linear>{linears})\.weight")
+    matches = ((pattern.fullmatch(name), shape) for name, shape in tensor_shapes(directory).items())
+    columns = {match["linear"]: shape[-1] for match, shape in matches if match}
     if not columns:
         raise ConfigError(f"quant.linears={linears!r} matches no linear of the decoder blocks in {directory}")
     if group_size is None:

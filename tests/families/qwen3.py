@@ -1,0 +1,93 @@
+"""Qwen3-VL as Qwen publishes it: features of early vision blocks are added behind the first decoder blocks."""
+
+from __future__ import annotations
+
+from families.family import HALF, QWEN2_TOKENIZER, Family
+from families.qwen2 import ENDS, GENERATION, IDS, SPECIAL_TOKENS, chat_template
+
+QWEN3_VL = Family(
+    published="Qwen/Qwen3-VL-4B-Instruct",
+    config={
+        "architectures": ["Qwen3VLForConditionalGeneration"],
+        "model_type": "qwen3_vl",
+        **IDS,
+        "text_config": {
+            "attention_bias": False,
+            "attention_dropout": 0.0,
+            **ENDS,
+            "dtype": "bfloat16",
+            "head_dim": 64,  # heads x head_dim is not the hidden size, as published (32 x 128 against 2560)
+            "hidden_act": "silu",
+            "hidden_size": 128,
+            "initializer_range": 0.02,
+            "intermediate_size": 256,
+            "max_position_embeddings": 262144,
+            "model_type": "qwen3_vl_text",
+            "num_attention_heads": 4,
+            "num_hidden_layers": 5,
+            "num_key_value_heads": 2,
+            "rms_norm_eps": 1e-06,
+            "rope_scaling": {"mrope_interleaved": True, "mrope_section": [12, 10, 10], "rope_type": "default"},
+            "rope_theta": 5000000,
+            "tie_word_embeddings": True,
+            "use_cache": True,
+            "vocab_size": 512,
+        },
+        "tie_word_embeddings": True,
+        "transformers_version": "4.57.0.dev0",
+        "vision_config": {
+            "deepstack_visual_indexes": [0, 1, 2],
+            "depth": 4,
+            "hidden_act": "gelu_pytorch_tanh",
+            "hidden_size": 64,
+            "in_channels": 3,
+            "initializer_range": 0.02,
+            "intermediate_size": 256,
+            "model_type": "qwen3_vl",
+            "num_heads": 4,
+            "num_position_embeddings": 2304,
+            "out_hidden_size": 128,
+            "patch_size": 16,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+        },
+    },
+    files={
+        "preprocessor_config.json": {
+            "size": {"longest_edge": 16777216, "shortest_edge": 65536},
+            "patch_size": 16,
+            "temporal_patch_size": 2,
+            "merge_size": 2,
+            "image_mean": HALF,
+            "image_std": HALF,
+            "processor_class": "Qwen3VLProcessor",
+            "image_processor_type": "Qwen2VLImageProcessorFast",
+        },
+        "video_preprocessor_config.json": {
+            "size": {"longest_edge": 25165824, "shortest_edge": 4096},
+            "patch_size": 16,
+            "temporal_patch_size": 2,
+            "merge_size": 2,
+            "image_mean": HALF,
+            "image_std": HALF,
+            "processor_class": "Qwen3VLProcessor",
+            "video_processor_type": "Qwen3VLVideoProcessor",
+        },
+        "generation_config.json": {**GENERATION, "top_p": 0.8, "top_k": 20, "temperature": 0.7},
+    },
+    template=chat_template(system=""),
+    template_file="chat_template.json",
+    special_tokens=SPECIAL_TOKENS,
+    tokenizer={**QWEN2_TOKENIZER, "model_max_length": 262144},
+    renamed=(),
+    tied=True,
+    tensors=(
+        "model.language_model.embed_tokens.weight",
+        "model.language_model.layers.0.self_attn.q_norm.weight",
+        "model.language_model.norm.weight",
+        "model.visual.pos_embed.weight",
+        "model.visual.blocks.3.mlp.linear_fc1.weight",
+        "model.visual.deepstack_merger_list.2.linear_fc2.bias",
+        "model.visual.merger.norm.weight",
+    ),
+)

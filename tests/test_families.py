@@ -1,0 +1,44 @@
+"""The whole pipeline on every published family, from a directory as it is downloaded to the run's record."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from families.table import FAMILIES
+from qig.quantization.linear import FakeQuantLinear
+from qig.quantized import load_checkpoint
+from qig.runner import Prepared
+
+FEW = (
+    "tracking=none",
+    "method=qig",
+    "calibration.samples=2",
+    "equalization.points=3",
+    "equalization.step=0.4",
+    "sensitivity.nodes=2",
+    "sensitivity.max_nodes=2",
+    "evaluation.limit=4",
+    "evaluation.max_empty_share=1",
+)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_calibrated_evaluated_and_loaded_again(family_checkpoint, compose, tmp_path, family):
+    path = f"model.path={family_checkpoint(family)}"
+    for quant, bits in (("w3a16", None), ("w4a8", 8)):
+        config = compose("model=hf", path, f"quant={quant}", f"store={tmp_path}", *FEW)
+        outcome = Prepared(config).run()
+        record = json.loads((tmp_path / "runs" / outcome.run / "record.json").read_text())
+        metrics = record["metrics"]["qig_digitgrid"]
+        assert metrics["n"] == 4 and math.isfinite(metrics["nll"])
+        assert {site["site"] for site in record["sites"]} >= {"attn_in", "mlp_in", "mlp_out"}
+        assert all(site["exponent"] is not None and site["fallback"] in (None, []) for site in record["sites"])
+        quantized = load_checkpoint(tmp_path / "runs" / outcome.run, torch.device("cpu"))
+        layers = {n: m for n, m in quantized.model.named_modules() if isinstance(m, FakeQuantLinear)}
+        assert len(layers) == 7 * len(quantized.blocks)
+        assert all(name.startswith(f"{quantized.architecture.text_model}.layers.") for name in layers)
+        assert {layer.activation_bits for layer in layers.values()} == {bits}
