@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
-from qig.errors import QigError
+from qig.errors import EvaluationError, QigError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,12 +32,21 @@ class Ranks:
 
     @classmethod
     def of_environment(cls) -> Ranks:
-        """As ``torchrun`` or ``accelerate launch`` started this process; alone if neither did."""
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        """As ``torchrun`` or ``accelerate launch`` started this process; alone if neither did.
+
+        Raises:
+            EvaluationError: they do not know of each other, and each would do everything.
+        """
+        started = int(os.environ.get("WORLD_SIZE", "1"))
+        if started == 1:
             return cls()
+        import torch
         from accelerate import PartialState
 
-        state = PartialState(timeout=_TIMEOUT)
+        # Without an accelerator accelerate takes each process for a single one, unless it is told.
+        state = PartialState(cpu=not torch.accelerator.is_available(), timeout=_TIMEOUT)
+        if state.num_processes != started:
+            raise EvaluationError(f"{started} processes were started, but accelerate sees {state.num_processes}")
         return cls(state.process_index, state.num_processes)
 
     @property
