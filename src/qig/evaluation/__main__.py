@@ -45,12 +45,12 @@ def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
 
     from .parallel import evaluate_into, own_device
 
-    folder.mkdir(parents=True, exist_ok=True)
     quiet()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     loaded = load_checkpoint(checkpoint, own_device(device_name(config.device)))
+    folder.mkdir(parents=True, exist_ok=True)
     evaluate_into(folder, loaded, config.evaluation)
 
 
