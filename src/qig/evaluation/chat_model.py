@@ -11,6 +11,7 @@ from tqdm import tqdm
 from qig.errors import EvaluationError
 
 from .generation import generate_answers
+from .parallel import own_device
 from .prompts import Conversation, chat_conversation, simple_conversation
 from .protocols import protocol_of
 from .ranks import ALONE, Ranks
@@ -111,13 +112,8 @@ def _options(arguments: tuple) -> dict:
 
 
 def _load(checkpoint: str, device: str | None):
-    import torch
-
     from qig.quantized import load_checkpoint
+    from qig.runner import device_name
 
-    if device is None:
-        from accelerate import PartialState
-
-        device = PartialState().device
-    loaded = load_checkpoint(checkpoint, torch.device(device))
+    loaded = load_checkpoint(checkpoint, own_device(device or device_name("auto")))
     return loaded.model, loaded.processor
