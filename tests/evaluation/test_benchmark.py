@@ -3,6 +3,7 @@ from importlib.metadata import version
 
 import filelock
 import pytest
+from PIL import ImageFile
 from tqdm import tqdm
 
 from qig.data.digitgrid import QUESTION_TYPES, evaluation_set
@@ -96,8 +97,12 @@ def test_a_typo_is_told_before_the_model_is_touched():
         evaluate(None, None, **{**OPTIONS, "tasks": ["qig_digit_grid"]})
 
 
-def test_lmms_eval_leaves_nothing_behind(result):
+def test_lmms_eval_leaves_nothing_behind(untrained, monkeypatch):
     from lmms_eval import evaluator
+
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
+    evaluate(*untrained("tiny_internvl"), **{**OPTIONS, "limit": 1})
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
 
     assert evaluator.tqdm is tqdm
     assert "lmms_eval" not in type(filelock.FileLock).__call__.__module__

@@ -6,7 +6,6 @@ from transformers import AutoProcessor
 from evaluation.wrapped import picture, processor_only, realistic, record, request, stand_in_model, wrapper_class
 from qig.data.digitgrid import evaluation_set
 from qig.errors import EvaluationError
-from qig.evaluation.chat_model import QigChatModel
 from qig.evaluation.protocols import WRAPPERS, protocol_of
 from qig.models.tiny import checkpoint_dir
 
@@ -50,6 +49,8 @@ def pair(request, tmp_path_factory):
 
 
 def on_the_same_model(theirs, folder, protocol):
+    from qig.evaluation.chat_model import QigChatModel
+
     return QigChatModel(model=theirs.model, processor=AutoProcessor.from_pretrained(folder), protocol=protocol)
 
 

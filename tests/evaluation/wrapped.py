@@ -12,7 +12,6 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from lmms_eval.api.instance import Instance
 from PIL import Image
 
 from qig.models.tiny import checkpoint_dir
@@ -127,8 +126,10 @@ def record(monkeypatch, lm, processor_type, model, docs, requests, said="answer"
     return calls, [getattr(answer, "text", answer) for answer in answers]
 
 
-def request(kind: str, index: int, doc: dict, options: dict) -> Instance:
+def request(kind: str, index: int, doc: dict, options: dict):
     """As lmms-eval builds it for a chat or a simple model, from a document with pictures and a question."""
+    from lmms_eval.api.instance import Instance
+
     if kind == "simple":
         arguments = (doc["question"], dict(options), lambda doc: doc["pictures"], index, "task", "test")
     else:

@@ -97,7 +97,8 @@ def evaluate(
 
     samples, versions = ranks.once(judged)
     if nll:
-        _add_nll(lm, loaded, samples)
+        with contained():
+            _add_nll(lm, loaded, samples)
     versions = {"lmms-eval": version("lmms-eval"), **versions}
     return EvaluationResult(samples, summarize(samples), versions, {"name": protocol, **asdict(lm.protocol)})
 
