@@ -83,9 +83,10 @@ def test_run_then_the_same_run_then_a_sweep_with_a_failing_job(tmp_path):
     before = sorted(records(tmp_path / "store"))
     assert len([folder for folder in before if folder.parent.name == "runs"]) == 2  # RTN and 16 bit
 
-    second = run(*common, cwd=tmp_path / "elsewhere")
+    second = run(*common, cwd=tmp_path / "elsewhere", PYTHONPROFILEIMPORTTIME="1")
     assert second.returncode == 0, second.stderr
     assert "already in the store" in second.stdout + second.stderr
+    assert "| " in second.stderr and "lmms_eval" not in second.stderr  # imports, one a line
     assert sorted(records(tmp_path / "store")) == before
 
     sweep = run("-m", *common, "quant.weights.group_size=100,128", cwd=tmp_path)

@@ -28,14 +28,19 @@ def test_committed_results_come_from_committed_code():
     assert len({record["environment"]["git"]["commit"] for record in records}) == 1
 
 
-@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "docs/CALIBRATION.md"])
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document):
     file = ROOT / document
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", file.read_text())
     assert [link for link in links if not (file.parent / link).exists()] == []
 
 
-GROUPS = ("model", "quant", "method", "sensitivity", "equalization", "rounding", "calibration", "tracking")
+GROUPS = (
+    "model", "quant", "method", "sensitivity", "equalization", "rounding", "calibration", "evaluation", "tracking"
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("group", GROUPS)

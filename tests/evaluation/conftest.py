@@ -12,6 +12,16 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def pillow_as_before():
+    """lmms-eval, where a test imports it outside of an evaluation, lets Pillow read truncated pictures for good."""
+    from PIL import Image, ImageFile
+
+    before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
+    yield
+    ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = before
+
+
 @pytest.fixture(scope="session")
 def questions():
     """20 questions about DigitGrid's pictures, of all types."""

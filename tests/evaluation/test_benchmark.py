@@ -3,15 +3,26 @@ from importlib.metadata import version
 
 import filelock
 import pytest
+from PIL import ImageFile
 from tqdm import tqdm
 
 from qig.data.digitgrid import QUESTION_TYPES, evaluation_set
 from qig.errors import EvaluationError
-from qig.evaluation.benchmark import evaluate, summarize
+from qig.evaluation.benchmark import evaluate
 from qig.evaluation.likelihood import answer_nll
+from qig.evaluation.protocols import PLAIN
 from qig.evaluation.registry import TASKS_FOLDER, load_tasks
 
-OPTIONS = {"tasks": ["qig_digitgrid"], "limit": 30, "batch_size": 8, "seed": 0, "nll": True, "max_empty_share": 1.0}
+OPTIONS = {
+    "tasks": ["qig_digitgrid"],
+    "protocol": "plain",
+    "limit": 30,
+    "batch_size": 8,
+    "seed": 0,
+    "nll": True,
+    "max_empty_share": 1.0,
+    "max_unparsed_share": 1.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +43,7 @@ def test_every_question_has_its_record(result, untrained):
         [{"role": "user", "content": [{"type": "image", "image": i.image}, {"type": "text", "text": i.question}]}]
         for i in items
     ]
-    expected = answer_nll(model, processor, conversations, [item.answer for item in items], 1)
+    expected = answer_nll(model, processor, conversations, [item.answer for item in items], PLAIN)
     assert [sample["nll"] for sample in result.samples] == pytest.approx(expected, abs=1e-4)
 
 
@@ -62,7 +73,7 @@ def test_right_answers_score_one(untrained, monkeypatch):
     model, processor = untrained("tiny_internvl")
     answer = {item.question: item.answer for item in evaluation_set(seed=0, images=400, per_type=200)[:1]}
 
-    def oracle(model, processor, conversations, options):
+    def oracle(model, processor, conversations, options, protocol):
         assert options["max_new_tokens"] == 4
         return [answer[conversation[0]["content"][1]["text"]] for conversation in conversations]
 
@@ -72,7 +83,7 @@ def test_right_answers_score_one(untrained, monkeypatch):
 
 
 def test_too_many_empty_answers_are_an_error(untrained, monkeypatch):
-    def silent(model, processor, conversations, options):
+    def silent(model, processor, conversations, options, protocol):
         return ["" for _ in conversations]
 
     monkeypatch.setattr("qig.evaluation.chat_model.generate_answers", silent)
@@ -86,8 +97,12 @@ def test_a_typo_is_told_before_the_model_is_touched():
         evaluate(None, None, **{**OPTIONS, "tasks": ["qig_digit_grid"]})
 
 
-def test_lmms_eval_leaves_nothing_behind(result):
+def test_lmms_eval_leaves_nothing_behind(untrained, monkeypatch):
     from lmms_eval import evaluator
+
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
+    evaluate(*untrained("tiny_internvl"), **{**OPTIONS, "limit": 1})
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
 
     assert evaluator.tqdm is tqdm
     assert "lmms_eval" not in type(filelock.FileLock).__call__.__module__
@@ -99,7 +114,7 @@ def test_the_task_file_lists_every_question_type():
 
 
 def test_the_dataset_holds_the_pictures_unchanged():
-    _, loaded = load_tasks(["qig_digitgrid"])
+    _, loaded = load_tasks(["qig_digitgrid"], PLAIN)
     docs = loaded["qig_digitgrid"].eval_docs
     items = evaluation_set(seed=0, images=400, per_type=200)
     assert len(docs) == len(items) == 2200
@@ -107,12 +122,3 @@ def test_the_dataset_holds_the_pictures_unchanged():
         assert docs[index]["image"].tobytes() == items[index].image.tobytes()
         assert docs[index]["id"] == items[index].id
     assert "image" not in loaded["qig_digitgrid"].eval_docs_no_media.column_names
-
-
-def test_summary_of_several_tasks():
-    row = {"type": "", "nll": None, "empty": False}
-    samples = [{**row, "task": "a", "score": 1.0}, {**row, "task": "b", "score": 0.5, "empty": True, "nll": 2.0}]
-    assert summarize(samples) == {
-        "a": {"accuracy": 1.0, "by_type": {}, "nll": None, "empty_share": 0, "n": 1},
-        "b": {"accuracy": 0.5, "by_type": {}, "nll": 2.0, "empty_share": 1, "n": 1},
-    }

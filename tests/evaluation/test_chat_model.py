@@ -4,6 +4,7 @@ import pytest
 
 from qig.errors import EvaluationError
 from qig.evaluation.generation import generate_answers
+from qig.evaluation.protocols import PLAIN
 
 
 @pytest.fixture
@@ -36,9 +37,7 @@ def test_empty_answers_are_told(chat_model, questions, monkeypatch):
     from loguru import logger
 
     answers = iter(["", "red", ""])
-    monkeypatch.setattr(
-        "qig.evaluation.chat_model.generate_answers", lambda *_, options: [next(answers) for _ in range(3)]
-    )
+    monkeypatch.setattr("qig.evaluation.chat_model.generate_answers", lambda *_: [next(answers) for _ in range(3)])
     told = []
     sink = logger.add(told.append, format="{message}")
     chat_model.generate_until([request(index, questions[index]) for index in range(3)])
@@ -65,8 +64,8 @@ def test_a_checkpoint_is_loaded_from_its_directory(internvl, tmp_path, conversat
     model = QigChatModel.create_from_arg_string(f"checkpoint={tmp_path}", {"batch_size": "8", "device": "cpu"})
     assert model.batch_size == 8
     assert not model.model.training
-    saved = generate_answers(model.model, model.processor, conversations[:3], {"max_new_tokens": 4})
-    assert saved == generate_answers(*internvl, conversations[:3], {"max_new_tokens": 4})
+    saved = generate_answers(model.model, model.processor, conversations[:3], {"max_new_tokens": 4}, PLAIN)
+    assert saved == generate_answers(*internvl, conversations[:3], {"max_new_tokens": 4}, PLAIN)
 
 
 def test_half_a_model_is_refused(internvl):

@@ -59,19 +59,24 @@ def written_like_others(tmp_path, monkeypatch):
     path = tmp_path / "qig_written_like_others.yaml"
     path.write_text(YAML.format(folder=tmp_path))
     monkeypatch.setattr(registry, "TASKS_FOLDER", tmp_path)
-    registry.task_manager.cache_clear()
-    yield path
-    registry.task_manager.cache_clear()
+    return path
 
 
-OPTIONS = {"tasks": ["qig_written_like_others"], "batch_size": 2, "seed": 0, "max_empty_share": 1.0}
+OPTIONS = {
+    "tasks": ["qig_written_like_others"],
+    "batch_size": 2,
+    "protocol": "plain",
+    "seed": 0,
+    "max_empty_share": 1.0,
+    "max_unparsed_share": 1.0,
+}
 
 
 def test_its_numbers_and_targets(written_like_others, internvl, monkeypatch, capfd):
     answers = {"what color is at r1c1 ?": "red", "how many digits ?": "3"}
     monkeypatch.setattr(
         "qig.evaluation.chat_model.generate_answers",
-        lambda model, processor, conversations, options: [
+        lambda model, processor, conversations, options, protocol: [
             answers.get(conversation[0]["content"][1]["text"], "") for conversation in conversations
         ],
     )

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from qig.evaluation.generation import cut, generate_answers
+from qig.evaluation.protocols import PLAIN
 
 
 def alone(model, processor, conversation, max_new_tokens):
@@ -15,7 +16,7 @@ def alone(model, processor, conversation, max_new_tokens):
 
 def test_a_batch_answers_as_one_by_one(model_and_processor, conversations):
     expected = [alone(*model_and_processor, conversation, 6) for conversation in conversations[:6]]
-    assert generate_answers(*model_and_processor, conversations[:6], {"max_new_tokens": 6}) == expected
+    assert generate_answers(*model_and_processor, conversations[:6], {"max_new_tokens": 6}, PLAIN) == expected
     assert len(set(expected)) > 1
 
 
@@ -25,17 +26,17 @@ def test_greedy_unless_the_task_samples(internvl, conversations, monkeypatch):
     monkeypatch.setattr(model.generation_config, "do_sample", True)
     generate = model.generate
     monkeypatch.setattr(model, "generate", lambda **options: given.append(options) or generate(**options))
-    greedy = generate_answers(model, processor, conversations[:2], {"temperature": 0, "max_new_tokens": 3})
-    ignored = {"image_aspect_ratio": "original", "max_new_tokens": 3, "do_sample": True, "temperature": 0}
-    assert generate_answers(model, processor, conversations[:2], ignored) == greedy
-    generate_answers(model, processor, conversations[:2], {"do_sample": True, "temperature": 0.7, "max_new_tokens": 3})
+    greedy = generate_answers(model, processor, conversations[:2], {"temperature": 0, "max_new_tokens": 3}, PLAIN)
+    ignored = {"image_aspect_ratio": "original", "max_new_tokens": 3, "do_sample": True}
+    assert generate_answers(model, processor, conversations[:2], ignored, PLAIN) == greedy
+    generate_answers(model, processor, conversations[:2], {"temperature": 0.7, "max_new_tokens": 3}, PLAIN)
     assert [options["do_sample"] for options in given] == [False, False, True]
     assert [options["temperature"] for options in given] == [None, None, 0.7]
 
 
 @pytest.mark.parametrize(
     ("until", "expected"),
-    [(None, "a\n\nb. c"), ("\n\n", "a"), (["."], "a\n\nb"), ([".", "\n"], "a"), (["", "x"], "a\n\nb. c")],
+    [(None, " a\n\nb. c "), ("\n\n", " a"), (["."], " a\n\nb"), ([".", "\n"], " a"), (["", "x"], " a\n\nb. c ")],
 )
 def test_answers_end_at_the_first_stop_string(until, expected):
     assert cut(" a\n\nb. c ", until) == expected

@@ -6,6 +6,7 @@ import torch
 from qig.errors import EvaluationError
 from qig.evaluation.likelihood import answer_nll
 from qig.evaluation.prompts import Conversation
+from qig.evaluation.protocols import PLAIN
 
 
 def alone(model, processor, conversation: Conversation, answer: str) -> float:
@@ -23,23 +24,23 @@ def alone(model, processor, conversation: Conversation, answer: str) -> float:
 
 def test_equals_one_sample_at_a_time(model_and_processor, conversations, targets):
     expected = [alone(*model_and_processor, *pair) for pair in zip(conversations[:7], targets[:7], strict=True)]
-    assert answer_nll(*model_and_processor, conversations[:7], targets[:7], 4) == pytest.approx(expected, abs=1e-4)
+    assert answer_nll(*model_and_processor, conversations[:7], targets[:7], PLAIN) == pytest.approx(expected, abs=1e-4)
 
 
 def test_does_not_depend_on_the_batch(model_and_processor, conversations, targets):
-    by_one = answer_nll(*model_and_processor, conversations, targets, 1)
-    assert answer_nll(*model_and_processor, conversations, targets, 7) == pytest.approx(by_one, abs=1e-4)
-    assert answer_nll(*model_and_processor, conversations, targets, 64) == pytest.approx(by_one, abs=1e-4)
+    pairs = zip(conversations, targets, strict=True)
+    by_one = [answer_nll(*model_and_processor, [c], [t], PLAIN)[0] for c, t in pairs]
+    assert answer_nll(*model_and_processor, conversations, targets, PLAIN) == pytest.approx(by_one, abs=1e-4)
 
 
-def test_same_batches_same_bits(internvl, conversations, targets):
-    first = answer_nll(*internvl, conversations, targets, 8)
-    assert answer_nll(*internvl, conversations, targets, 8) == first
+def test_same_batch_same_bits(internvl, conversations, targets):
+    first = answer_nll(*internvl, conversations, targets, PLAIN)
+    assert answer_nll(*internvl, conversations, targets, PLAIN) == first
 
 
 def test_works_where_logits_cannot_be_selected(internvl, conversations, targets, monkeypatch):
     model, processor = internvl
-    selected = answer_nll(model, processor, conversations[:8], targets[:8], 4)
+    selected = answer_nll(model, processor, conversations[:8], targets[:8], PLAIN)
     forward = model.forward
 
     def plain(input_ids, attention_mask, pixel_values, use_cache):
@@ -48,43 +49,27 @@ def test_works_where_logits_cannot_be_selected(internvl, conversations, targets,
 
     monkeypatch.setattr(model, "forward", plain)
     assert "logits_to_keep" not in inspect.signature(model.forward).parameters
-    assert answer_nll(model, processor, conversations[:8], targets[:8], 4) == pytest.approx(selected, abs=1e-5)
-
-
-def test_conversations_may_be_lazy_and_progress_is_told(internvl, conversations, targets):
-    read, done = [], []
-
-    class Lazy:
-        def __len__(self):
-            return 7
-
-        def __getitem__(self, index):
-            read.append(index)
-            return conversations[index]
-
-    answer_nll(*internvl, Lazy(), targets[:7], 3, on_batch=done.append)
-    assert read == list(range(7))
-    assert done == [3, 3, 1]
+    assert answer_nll(model, processor, conversations[:8], targets[:8], PLAIN) == pytest.approx(selected, abs=1e-5)
 
 
 def test_a_template_whose_answer_header_differs_from_its_prompt(internvl, conversations, monkeypatch):
     """As LLaVA-OneVision's, which writes a space after ``assistant`` unless it is the prompt."""
     model, processor = internvl
-    expected = answer_nll(model, processor, conversations[:3], ["red"] * 3, 3)
+    expected = answer_nll(model, processor, conversations[:3], ["red"] * 3, PLAIN)
     header = "<|im_start|>{{ message['role'] }}"
     other = header + "{{ ' .' if message['role'] == 'assistant' }}"
     assert header in processor.chat_template
     monkeypatch.setattr(processor, "chat_template", processor.chat_template.replace(header, other))
     turn = {"role": "assistant", "content": "red"}
     assert "assistant ." in processor.apply_chat_template([*conversations[0], turn])
-    assert answer_nll(model, processor, conversations[:3], ["red"] * 3, 3) == expected
+    assert answer_nll(model, processor, conversations[:3], ["red"] * 3, PLAIN) == expected
 
 
 def test_mistakes_are_named(internvl, conversations):
     with pytest.raises(EvaluationError, match="2 conversations and 1 answers"):
-        answer_nll(*internvl, conversations[:2], ["red"], 2)
+        answer_nll(*internvl, conversations[:2], ["red"], PLAIN)
     with pytest.raises(EvaluationError, match="1 empty answers"):
-        answer_nll(*internvl, conversations[:2], ["red", ""], 2)
+        answer_nll(*internvl, conversations[:2], ["red", ""], PLAIN)
 
 
 def test_tokens_that_merge_with_the_prompt_are_refused(internvl, conversations, monkeypatch):
@@ -93,7 +78,7 @@ def test_tokens_that_merge_with_the_prompt_are_refused(internvl, conversations, 
     glued = processor.chat_template.replace("<|im_start|>assistant\n", "<|im_start|>assistant")
     monkeypatch.setattr(processor, "chat_template", glued)
     with pytest.raises(EvaluationError, match="merge with the prompt's"):
-        answer_nll(model, processor, conversations[:2], ["red", "blue"], 2)
+        answer_nll(model, processor, conversations[:2], ["red", "blue"], PLAIN)
 
 
 def test_half_precision(conversations, targets):
@@ -102,7 +87,7 @@ def test_half_precision(conversations, targets):
     from qig.models.tiny.processors import build_processor
 
     model, processor = build_model("tiny_qwen2_vl", seed=4).eval(), build_processor("tiny_qwen2_vl")
-    exact = answer_nll(model, processor, conversations[:6], targets[:6], 6)
+    exact = answer_nll(model, processor, conversations[:6], targets[:6], PLAIN)
     model.to(torch.bfloat16)
-    assert answer_nll(model, processor, conversations[:6], targets[:6], 6) == pytest.approx(exact, rel=0.05)
-    assert len(generate_answers(model, processor, conversations[:2], {"max_new_tokens": 2})) == 2
+    assert answer_nll(model, processor, conversations[:6], targets[:6], PLAIN) == pytest.approx(exact, rel=0.05)
+    assert len(generate_answers(model, processor, conversations[:2], {"max_new_tokens": 2}, PLAIN)) == 2

@@ -2,7 +2,8 @@ import pytest
 from PIL import Image
 
 from qig.errors import EvaluationError
-from qig.evaluation.prompts import as_conversation, encode, end_of_turn, render
+from qig.evaluation.prompts import chat_conversation, encode, end_of_turn, render, simple_conversation
+from qig.evaluation.protocols import PLAIN
 
 
 class Template:
@@ -22,11 +23,12 @@ USER = [{"role": "user", "content": [{"type": "text", "text": "q"}]}]
 def test_lmms_eval_messages_become_a_conversation():
     image = Image.new("RGB", (2, 2))
     messages = [{"role": "user", "content": [{"type": "image", "url": image}, {"type": "text", "text": "hi"}]}]
-    assert as_conversation(messages) == [
+    assert chat_conversation(messages, PLAIN) == [
         {"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": "hi"}]}
     ]
+    assert simple_conversation([image], "<image>hi", PLAIN) == chat_conversation(messages, PLAIN)
     with pytest.raises(EvaluationError, match="unknown message content 'video'; choose from: image, text"):
-        as_conversation([{"role": "user", "content": [{"type": "video", "url": "x.mp4"}]}])
+        chat_conversation([{"role": "user", "content": [{"type": "video", "url": "x.mp4"}]}], PLAIN)
 
 
 def test_end_of_turn_is_what_follows_an_answer():
@@ -41,8 +43,8 @@ def test_encode_pads_on_the_side_asked_for(model_and_processor, conversations):
     image, text = conversations[1][0]["content"]
     pair = [conversations[0], [{"role": "user", "content": [image, text, text, text]}]]
     texts = render(processor, pair)
-    left = encode(processor, texts, pair, padding_side="left")["attention_mask"]
-    right = encode(processor, texts, pair, padding_side="right")["attention_mask"]
+    left = encode(processor, texts, pair, PLAIN, padding_side="left")["attention_mask"]
+    right = encode(processor, texts, pair, PLAIN, padding_side="right")["attention_mask"]
     assert left[0].tolist() == sorted(left[0].tolist()) and left[0, 0] == 0
     assert right[0].tolist() == left[0].tolist()[::-1]
     assert left[1].all() and right[1].all()
@@ -51,7 +53,7 @@ def test_encode_pads_on_the_side_asked_for(model_and_processor, conversations):
 def test_one_batch_may_hold_prompts_without_an_image(model_and_processor, conversations):
     _, processor = model_and_processor
     mixed = [USER, conversations[0]]
-    inputs = encode(processor, render(processor, mixed), mixed, padding_side="left")
-    alone = encode(processor, render(processor, mixed[1:]), mixed[1:], padding_side="left")
+    inputs = encode(processor, render(processor, mixed), mixed, PLAIN, padding_side="left")
+    alone = encode(processor, render(processor, mixed[1:]), mixed[1:], PLAIN, padding_side="left")
     assert inputs["input_ids"][1].tolist() == alone["input_ids"][0].tolist()
     assert inputs["pixel_values"].equal(alone["pixel_values"])

@@ -285,7 +285,9 @@ class Evaluation:
     limit: int | None = MISSING
     batch_size: int = MISSING
     nll: bool = MISSING
+    protocol: Literal["plain", "wrapper", "corrected"] = MISSING
     max_empty_share: float = MISSING
+    max_unparsed_share: float = MISSING
     seed: int = MISSING
 
 

@@ -85,6 +85,10 @@ def check(config: Config) -> None:
     _at_least("evaluation.batch_size", config.evaluation.batch_size, 1)
     if config.evaluation.limit is not None:
         _at_least("evaluation.limit", config.evaluation.limit, 1)
+    for name in ("max_empty_share", "max_unparsed_share"):
+        share = getattr(config.evaluation, name)
+        if not 0 <= share <= 1:
+            raise ConfigError(f"evaluation.{name}={share}: expected a share of the answers, 0 to 1")
     if not config.evaluation.tasks:
         raise ConfigError("evaluation.tasks is empty: expected at least one task name, such as qig_digitgrid")
     if config.threads is not None:

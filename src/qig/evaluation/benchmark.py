@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import redirect_stdout
-from dataclasses import dataclass
+from contextlib import redirect_stdout, suppress
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from io import StringIO
-from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from qig.errors import EvaluationError
-
 from .containment import contained
+from .datasets import check_datasets
+from .ranks import Ranks
 from .records import sample_records, target_text
 from .registry import check_tasks, load_tasks
-from .scores import main_scores
-
-_EXAMPLES_SHOWN = 3
+from .scores import main_metric, metric_values
+from .summary import check_answers, summarize
+from .unparsed import unparsed
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """``samples``: a record per question with task, sample, cluster, type, target, answer, score, nll, empty.
+    """``samples``: a record per question with task, sample, cluster, type, target, answer, metric, score, sub_scores,
+    nll, empty, unparsed.
 
-    ``score`` is the task's main metric (usually 0 or 1), ``nll`` the negative log-likelihood of ``target`` in nats,
-    or None where it was not asked for or there is no target. ``metrics``: per task ``accuracy`` (mean score),
-    ``by_type`` (the same per question type), ``nll`` (mean), ``empty_share`` and ``n``. ``versions``: of lmms-eval
-    and of each task.
+    ``score`` is the task's main metric (usually 0 or 1), ``sub_scores`` its others, ``nll`` the negative
+    log-likelihood of ``target`` in nats, or None where it was not asked for or there is no target. ``metrics`` are
+    those of :func:`~qig.evaluation.summary.summarize`. ``versions``: of lmms-eval and of each task. ``protocol``: how
+    the questions reached the model.
     """
 
     samples: list[dict[str, Any]]
     metrics: dict[str, dict[str, Any]]
     versions: dict[str, str]
+    protocol: dict[str, Any]
 
 
 def evaluate(
@@ -43,100 +42,89 @@ def evaluate(
     processor,
     *,
     tasks: list[str],
+    protocol: str,
     limit: int | None,
     batch_size: int,
     seed: int,
     nll: bool,
     max_empty_share: float,
+    max_unparsed_share: float,
 ) -> EvaluationResult:
     """Run lmms-eval's tasks on a Hugging Face model in memory, which is left as it is.
 
     ``limit`` keeps the first questions of each task. ``seed`` sets Python's, numpy's and torch's generators, which
-    some tasks use to parse unclear answers. Equal arguments give equal answers and equal bits.
+    some tasks use to parse unclear answers. Equal arguments give equal answers and equal bits, also where several
+    processes (``torchrun``, ``accelerate launch``) call this together: each answers its share of the batches, and all
+    return the same result, which one of them should write.
 
     Raises:
-        EvaluationError: an unknown task, a dataset that cannot be had, or more than ``max_empty_share`` (0 to 1) of
-            a task's answers being empty.
+        EvaluationError: an unknown task or protocol, a dataset that cannot be had, or more than ``max_empty_share``
+            (``max_unparsed_share``; both 0 to 1) of a task's answers being empty (naming no option).
     """
     check_tasks(tasks)
+    check_datasets(tasks)
+    ranks = Ranks.of_environment()
     with contained():
         from lmms_eval import evaluator
 
-        from .chat_model import QigChatModel
-    with contained(), TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-        manager, loaded = load_tasks(tasks)
-        lm = QigChatModel(model=model, processor=processor, batch_size=batch_size)
-        output = evaluator.simple_evaluate(
-            model=lm,
-            tasks=list(loaded.values()),
-            task_manager=manager,
-            limit=limit,
-            batch_size=batch_size,
-            bootstrap_iters=0,
-            log_samples=True,
-            random_seed=seed,
-            numpy_random_seed=seed,
-            torch_random_seed=seed,
-            fewshot_random_seed=seed,
-            process_docs_parallel=1,  # threads would share the generators in an order of their own
-            # Submission files of some tasks would otherwise appear in the working directory.
-            cli_args=Namespace(output_path=folder, process_with_media=False),
-        )
-    samples = []
-    for name, task in loaded.items():
-        records = _task_records(name, task, output["samples"][name])
-        _check_empty(name, records, max_empty_share)
-        samples += records
+        from .chat_model import Answered, QigChatModel
+    lm = QigChatModel(model=model, processor=processor, batch_size=batch_size, protocol=protocol, ranks=ranks)
+    output = None
+    with contained(), TemporaryDirectory() as folder, redirect_stdout(StringIO()), ranks.each_alone():
+        manager, loaded = ranks.in_turn(lambda: load_tasks(tasks, lm.protocol))
+        with suppress(Answered):
+            output = evaluator.simple_evaluate(
+                model=lm,
+                tasks=list(loaded.values()),
+                task_manager=manager,
+                limit=limit,
+                batch_size=batch_size,
+                bootstrap_iters=0,
+                log_samples=True,
+                random_seed=seed,
+                numpy_random_seed=seed,
+                torch_random_seed=seed,
+                fewshot_random_seed=seed,
+                process_docs_parallel=1,  # threads would share the generators in an order of their own
+                # Submission files of some tasks would otherwise appear in the working directory.
+                cli_args=Namespace(output_path=folder, process_with_media=False),
+            )
+
+    def judged() -> tuple[list[dict[str, Any]], dict[str, str]]:
+        samples = [record for name, task in loaded.items() for record in _records(name, task, output["samples"][name])]
+        check_answers(samples, max_empty_share, max_unparsed_share)
+        return samples, {name: str(output["versions"][name]) for name in loaded}
+
+    samples, versions = ranks.once(judged)
     if nll:
-        _add_nll(lm, loaded, samples)
-    versions = {name: str(output["versions"][name]) for name in loaded}
-    return EvaluationResult(samples, summarize(samples), {"lmms-eval": version("lmms-eval"), **versions})
+        with contained():
+            _add_nll(lm, loaded, samples)
+    versions = {"lmms-eval": version("lmms-eval"), **versions}
+    return EvaluationResult(samples, summarize(samples), versions, {"name": protocol, **asdict(lm.protocol)})
 
 
-def summarize(samples: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The metrics of :class:`EvaluationResult` from its samples."""
-    by_task: dict[str, list[dict]] = defaultdict(list)
-    for sample in samples:
-        by_task[sample["task"]].append(sample)
-    return {task: _summary(rows) for task, rows in by_task.items()}
-
-
-def _summary(rows: list[dict]) -> dict[str, Any]:
-    by_type: dict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        by_type[row["type"]].append(row["score"])
-    nll = [row["nll"] for row in rows if row["nll"] is not None]
-    return {
-        "accuracy": fmean(row["score"] for row in rows),
-        "by_type": {kind: fmean(scores) for kind, scores in sorted(by_type.items()) if kind},
-        "nll": fmean(nll) if nll else None,
-        "empty_share": fmean(row["empty"] for row in rows),
-        "n": len(rows),
-    }
-
-
-def _task_records(name: str, task, logged: list[dict]) -> list[dict[str, Any]]:
+def _records(name: str, task, logged: list[dict]) -> list[dict[str, Any]]:
     # A task with several answer filters logs every document once for each; the first filter counts.
     logged = list({sample["doc_id"]: sample for sample in reversed(logged)}.values())[::-1]
-    metrics = [metric["metric"] for metric in task.config.metric_list or []]
-    scores = main_scores(name, metrics, logged)
+    values = metric_values(name, [metric["metric"] for metric in task.config.metric_list or []], logged)
+    main = main_metric(name, values)
     doc_ids = [sample["doc_id"] for sample in logged]
     docs = [task.eval_docs_no_media[doc_id] for doc_id in doc_ids]
     records = sample_records(name, docs, doc_ids)
-    for record, doc, sample, score in zip(records, docs, logged, scores, strict=True):
+    for index, (record, doc, sample) in enumerate(zip(records, docs, logged, strict=True)):
         answer = str(sample["resps"][0][0])
-        record |= {"target": target_text(task, doc), "answer": answer, "score": score, "nll": None}
-        record["empty"] = not answer.strip()
+        others = {metric: scores[index] for metric, scores in values.items() if metric != main}
+        record |= {
+            "target": target_text(task, doc),
+            "answer": answer,
+            "metric": main,
+            "score": values[main][index],
+            "sub_scores": {metric: score for metric, score in others.items() if score is not None},
+            "nll": None,
+            "empty": not answer.strip(),
+            "unparsed": unparsed(name, doc, str(sample["filtered_resps"][0])),
+        }
     return records
-
-
-def _check_empty(name: str, records: list[dict[str, Any]], max_share: float) -> None:
-    empty = [record["sample"] for record in records if record["empty"]]
-    if len(empty) > max_share * len(records):
-        raise EvaluationError(
-            f"{len(empty)} of {len(records)} answers to {name} are empty, more than the share of {max_share:g} that is "
-            f"allowed (max_empty_share); for example those to {', '.join(empty[:_EXAMPLES_SHOWN])}"
-        )
 
 
 def _add_nll(lm, loaded: dict[str, Any], samples: list[dict[str, Any]]) -> None:
@@ -148,22 +136,16 @@ def _add_nll(lm, loaded: dict[str, Any], samples: list[dict[str, Any]]) -> None:
     requests = [instance.args for task in loaded.values() for instance in task.instances]
     pairs = [pair for pair in zip(requests, samples, strict=True) if pair[1]["target"]]
     pairs.sort(key=lambda pair: -len(pair[0][0]))
-    conversations = _Conversations(lm, [request for request, _ in pairs])
-    targets = [sample["target"] for _, sample in pairs]
-    with tqdm(total=len(pairs), desc="likelihoods", unit="question", disable=None) as progress:
-        nll = answer_nll(lm.model, lm.processor, conversations, targets, lm.batch_size, on_batch=progress.update)
-    for (_, sample), value in zip(pairs, nll, strict=True):
-        sample["nll"] = value
+    batches = [pairs[start : start + lm.batch_size] for start in range(0, len(pairs), lm.batch_size)]
+    with tqdm(total=len(batches), desc="likelihoods", unit="batch", disable=not lm.ranks.is_main or None) as progress:
 
+        def of_batch(batch: list[tuple]) -> list[float]:
+            conversations = [lm.conversation(request) for request, _ in batch]
+            targets = [sample["target"] for _, sample in batch]
+            nll = answer_nll(lm.model, lm.processor, conversations, targets, lm.protocol)
+            progress.update(lm.ranks.size)
+            return nll
 
-class _Conversations(Sequence):
-    """Conversations of requests, loaded one at a time: the images of a benchmark need not fit into memory."""
-
-    def __init__(self, lm, requests: list[tuple]) -> None:
-        self._lm, self._requests = lm, requests
-
-    def __len__(self) -> int:
-        return len(self._requests)
-
-    def __getitem__(self, index: int):
-        return self._lm.conversation(self._requests[index])
+        for batch, values in zip(batches, lm.ranks.spread(batches, of_batch), strict=True):
+            for (_, sample), value in zip(batch, values, strict=True):
+                sample["nll"] = value

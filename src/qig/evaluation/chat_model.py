@@ -11,14 +11,23 @@ from tqdm import tqdm
 from qig.errors import EvaluationError
 
 from .generation import generate_answers
-from .prompts import Conversation, as_conversation
+from .parallel import own_device
+from .prompts import Conversation, chat_conversation, simple_conversation
+from .protocols import protocol_of
+from .ranks import ALONE, Ranks
+
+
+class Answered(Exception):
+    """Ends lmms-eval's part in a process that only helped to answer: one process judges the answers."""
 
 
 class QigChatModel(lmms):
-    """Answers the requests of lmms-eval's chat tasks with any Hugging Face image-text-to-text model.
+    """Answers the requests of lmms-eval's tasks with any Hugging Face image-text-to-text model.
 
     Either ``model`` and ``processor``, which stay on their device, or ``checkpoint``, a directory with a Hugging Face
-    model or a quantized run, which is loaded onto ``device`` (by default the accelerator, where there is one).
+    model or a quantized run, which is loaded onto ``device`` (by default this process's accelerator, if there is one).
+    ``protocol`` is a name that :func:`~qig.evaluation.protocols.protocol_of` knows. ``ranks`` are the processes that
+    answer the same requests together; under lmms-eval's command line each process has requests of its own.
     """
 
     is_simple = False
@@ -31,6 +40,8 @@ class QigChatModel(lmms):
         processor=None,
         batch_size: int | str = 1,
         device: str | None = None,
+        protocol: str = "plain",
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
         if checkpoint is not None and model is None and processor is None:
@@ -42,6 +53,14 @@ class QigChatModel(lmms):
         self.model = model.eval()
         self.processor = processor
         self.batch_size = int(batch_size)
+        self.protocol = protocol_of(protocol, model.config.model_type)
+        self.is_simple = self.protocol.requests == "simple"
+        self.ranks = ranks
+
+    @property
+    def device(self):
+        """Where lmms-eval may gather numbers of several processes."""
+        return self.model.device
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """One answer a request, in the order of the requests; a failure is raised, never an empty answer."""
@@ -49,23 +68,33 @@ class QigChatModel(lmms):
         collator = Collator(
             [request.args for request in requests],
             sort_fn=lambda arguments: -len(arguments[0]),
-            group_fn=lambda arguments: arguments[2],
+            group_fn=_options,
             grouping=True,
         )
-        answers: list[str] = []
-        with tqdm(total=len(requests), desc="answers", unit="question", disable=self.rank != 0 or None) as progress:
-            for batch in collator.get_batched(n=self.batch_size):
+        batches = list(collator.get_batched(n=self.batch_size))
+        quiet = self.rank != 0 or not self.ranks.is_main
+        with tqdm(total=len(batches), desc="answers", unit="batch", disable=quiet or None) as progress:
+
+            def answer(batch: list[tuple]) -> list[str]:
                 conversations = [self.conversation(arguments) for arguments in batch]
-                answers += generate_answers(self.model, self.processor, conversations, options=batch[0][2])
-                progress.update(len(batch))
+                done = generate_answers(self.model, self.processor, conversations, _options(batch[0]), self.protocol)
+                progress.update(self.ranks.size)
+                return done
+
+            answers = [text for texts in self.ranks.spread(batches, answer) for text in texts]
+        if not self.ranks.is_main:
+            raise Answered
         if empty := sum(not answer for answer in answers):
             logger.warning(f"{empty} of {len(answers)} answers are empty")
         return collator.get_original(answers)
 
     def conversation(self, arguments: tuple) -> Conversation:
-        """The turns of one request, images loaded; ``arguments`` are those of a chat task's request."""
-        _, doc_to_messages, _, doc_id, task, split = arguments
-        return as_conversation(doc_to_messages(self.task_dict[task][split][doc_id]))
+        """What the model is asked by one request, pictures loaded; ``arguments`` are those of the request."""
+        if callable(arguments[1]):
+            _, doc_to_messages, _, doc_id, task, split = arguments
+            return chat_conversation(doc_to_messages(self.task_dict[task][split][doc_id]), self.protocol)
+        text, _, doc_to_visual, doc_id, task, split = arguments
+        return simple_conversation(doc_to_visual(self.task_dict[task][split][doc_id]) or [], text, self.protocol)
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         raise NotImplementedError("lmms-eval's chat tasks ask for no likelihood; use qig.evaluation.likelihood")
@@ -77,12 +106,14 @@ class QigChatModel(lmms):
         """Keep the model: lmms-eval would delete it after the answers, and it is still needed for likelihoods."""
 
 
+def _options(arguments: tuple) -> dict:
+    """A request's generation arguments, which a chat task gives after a function that makes messages."""
+    return arguments[2] if callable(arguments[1]) else arguments[1]
+
+
 def _load(checkpoint: str, device: str | None):
-    import torch
-
     from qig.quantized import load_checkpoint
+    from qig.runner import device_name
 
-    if device is None:
-        device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    loaded = load_checkpoint(checkpoint, torch.device(device))
+    loaded = load_checkpoint(checkpoint, own_device(device or device_name("auto")))
     return loaded.model, loaded.processor

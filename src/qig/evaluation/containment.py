@@ -15,17 +15,23 @@ _LOGGED_BY = ("lmms_eval", "qig.evaluation.chat_model")
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """Silence lmms-eval's logs, warnings and progress bars, and undo its patch of filelock afterwards.
+    """Silence lmms-eval's logs, warnings and progress bars, and undo afterwards what it does to filelock and Pillow.
+
+    Within the context truncated pictures are read as far as they go, as lmms-eval has it: it tells Pillow so once, when
+    it is imported. Elsewhere they stay an error.
 
     Bars are silenced in modules that are already imported: import lmms-eval before entering where bars would show.
     """
     import filelock
     from loguru import logger
+    from PIL import Image, ImageFile
     from tqdm import tqdm
 
     def silent(*arguments, **options):
         return tqdm(*arguments, **{**options, "disable": True})
 
+    truncated, pixels = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
     lock_type = type(filelock.FileLock)
     call = lock_type.__call__
     bars = {sys.modules[name]: sys.modules[name].tqdm for name in _MODULES_WITH_BARS if name in sys.modules}
@@ -38,6 +44,7 @@ def contained() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = truncated, pixels
         for source in _LOGGED_BY:
             logger.enable(source)
         for module, bar in bars.items():

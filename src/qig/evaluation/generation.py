@@ -6,39 +6,53 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .prompts import Conversation, encode, render, to_model
-
-DEFAULT_MAX_NEW_TOKENS = 128
-"""For tasks that set no length; the benchmarks of this field ask for a word, a phrase or an option's letter."""
+from .protocols import Protocol
 
 
-def generate_answers(model, processor, conversations: Sequence[Conversation], options: Mapping[str, Any]) -> list[str]:
+def generate_answers(
+    model, processor, conversations: Sequence[Conversation], options: Mapping[str, Any], protocol: Protocol
+) -> list[str]:
     """One answer a conversation, in one batch padded on the left.
 
-    ``options`` are a task's generation arguments: ``max_new_tokens``, ``until`` (one or several strings at which an
-    answer ends), ``num_beams``, and ``do_sample`` with ``temperature``, ``top_p``, ``top_k``; without ``do_sample``
-    decoding is greedy whatever the checkpoint's own defaults are. Arguments meant for other models are ignored.
+    ``options`` are a task's generation arguments, see :func:`generation_arguments`; of them ``until`` (one or several
+    strings at which an answer ends) applies where the protocol heeds it.
     """
     import torch
 
-    inputs = to_model(encode(processor, render(processor, conversations), conversations, padding_side="left"), model)
-    sample = bool(options.get("do_sample")) and options.get("temperature") != 0
+    texts = render(processor, conversations)
+    inputs = to_model(encode(processor, texts, conversations, protocol, padding_side="left"), model)
     with torch.inference_mode():
-        tokens = model.generate(
-            **inputs,
-            max_new_tokens=options.get("max_new_tokens", DEFAULT_MAX_NEW_TOKENS),
-            num_beams=options.get("num_beams") or 1,
-            do_sample=sample,
-            # Unset rather than left out: a checkpoint's sampling defaults would only raise warnings here.
-            **{name: options.get(name) if sample else None for name in ("temperature", "top_p", "top_k")},
-            pad_token_id=processor.tokenizer.pad_token_id,
-        )
+        tokens = model.generate(**inputs, **generation_arguments(processor.tokenizer, options, protocol))
     answers = processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    return [cut(answer, options.get("until")) for answer in answers]
+    if protocol.until:
+        answers = [cut(answer, options.get("until")) for answer in answers]
+    return [answer.strip() for answer in answers] if protocol.strip else answers
+
+
+def generation_arguments(tokenizer, options: Mapping[str, Any], protocol: Protocol) -> dict[str, Any]:
+    """Arguments of ``generate`` besides the inputs.
+
+    A task may set ``max_new_tokens``, ``num_beams``, and ``temperature`` with ``top_p`` and ``top_k``. As in
+    lmms-eval's wrappers a temperature above 0 alone means sampling; otherwise decoding is greedy, whatever the task's
+    ``do_sample`` or the checkpoint's own defaults are. Arguments meant for other models are ignored.
+    """
+    sample = (options.get("temperature") or 0) > 0
+    arguments = {
+        "max_new_tokens": options.get("max_new_tokens", protocol.max_new_tokens),
+        "num_beams": options.get("num_beams") or 1,
+        "do_sample": sample,
+        # Unset rather than left out: a checkpoint's sampling defaults would only raise warnings here.
+        **{name: options.get(name) if sample else None for name in ("temperature", "top_p", "top_k")},
+        "pad_token_id": tokenizer.eos_token_id if protocol.pads_with_stop_token else tokenizer.pad_token_id,
+    }
+    if protocol.stop_token:
+        arguments["eos_token_id"] = tokenizer.eos_token_id
+    return arguments
 
 
 def cut(answer: str, until: str | Sequence[str] | None) -> str:
-    """The answer before the first of the stop strings, without surrounding white space."""
+    """The answer before the first of the stop strings."""
     stops = [until] if isinstance(until, str) else until or []
     for stop in filter(None, stops):
         answer = answer.split(stop, 1)[0]
-    return answer.strip()
+    return answer

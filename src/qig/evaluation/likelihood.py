@@ -3,54 +3,33 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from qig.errors import EvaluationError
 
 from .prompts import Conversation, encode, end_of_turn, render, to_model
+from .protocols import Protocol
 
 
 def answer_nll(
-    model,
-    processor,
-    conversations: Sequence[Conversation],
-    answers: Sequence[str],
-    batch_size: int,
-    on_batch: Callable[[int], None] | None = None,
+    model, processor, conversations: Sequence[Conversation], answers: Sequence[str], protocol: Protocol
 ) -> list[float]:
-    """Negative log-likelihood of each answer in nats, summed over its tokens and the end of turn.
+    """Negative log-likelihood of each answer in nats, summed over its tokens and the end of turn; one batch.
 
     The answer follows the very prompt from which the model generates, and ends as the chat template ends a turn.
-    Neighbours share a batch, so order ``conversations`` by length; the sequence may be lazy, it is read once, a
-    batch at a time. ``on_batch`` is told the size of each batch that is done.
 
     Raises:
         EvaluationError: lengths differ, an answer is empty, or its tokens merge with those of the prompt.
     """
-    if len(conversations) != len(answers):
-        raise EvaluationError(f"got {len(conversations)} conversations and {len(answers)} answers; expected as many")
-    empty = [index for index, answer in enumerate(answers) if not answer]
-    if empty:
-        raise EvaluationError(f"got {len(empty)} empty answers (first at {empty[0]}); their likelihood says nothing")
-    nll: list[float] = []
-    for start in range(0, len(answers), batch_size):
-        stop = min(start + batch_size, len(answers))
-        batch = [conversations[index] for index in range(start, stop)]
-        nll.extend(_batch_nll(model, processor, batch, answers[start:stop]))
-        if on_batch is not None:
-            on_batch(stop - start)
-    return nll
-
-
-def _batch_nll(model, processor, conversations: Sequence[Conversation], answers: Sequence[str]) -> list[float]:
     import torch
 
+    _check(conversations, answers)
     prompts = render(processor, conversations)
     end = end_of_turn(processor, conversations[0])
     texts = [prompt + answer + end for prompt, answer in zip(prompts, answers, strict=True)]
     expected = _answer_tokens(processor, prompts, texts)
     spans = [len(tokens) for tokens in expected]
-    inputs = to_model(encode(processor, texts, conversations, padding_side="right"), model)
+    inputs = to_model(encode(processor, texts, conversations, protocol, padding_side="right"), model)
     ids, lengths = inputs["input_ids"], inputs["attention_mask"].sum(dim=1).tolist()
     places = [(row, length - back) for row, length in enumerate(lengths) for back in range(spans[row], 0, -1)]
     rows, columns = torch.tensor(places, device=ids.device).unbind(dim=1)
@@ -62,6 +41,14 @@ def _batch_nll(model, processor, conversations: Sequence[Conversation], answers:
         log_probability = logits[rows, place].float().log_softmax(dim=-1)
         token_nll = -log_probability.gather(1, ids[rows, columns, None])[:, 0]
     return [part.double().sum().item() for part in token_nll.cpu().split(spans)]
+
+
+def _check(conversations: Sequence[Conversation], answers: Sequence[str]) -> None:
+    if len(conversations) != len(answers):
+        raise EvaluationError(f"got {len(conversations)} conversations and {len(answers)} answers; expected as many")
+    empty = [index for index, answer in enumerate(answers) if not answer]
+    if empty:
+        raise EvaluationError(f"got {len(empty)} empty answers (first at {empty[0]}); their likelihood says nothing")
 
 
 def _logits_at(model, inputs, positions):

@@ -1,4 +1,4 @@
-"""From chat messages to the tensors a model takes; the one place that calls a processor during evaluation."""
+"""From a task's request to the tensors a model takes; the one place that calls a processor during evaluation."""
 
 from __future__ import annotations
 
@@ -7,24 +7,42 @@ from typing import Any
 
 from qig.errors import EvaluationError, choices
 
+from .pictures import as_sent
+from .protocols import Protocol
+
 Conversation = list[dict[str, Any]]
 """Turns ``{"role": ..., "content": [{"type": "image", "image": PIL} or {"type": "text", "text": str}]}``."""
 
 _MARK = "<<answer>>"
 
 
-def as_conversation(messages: Sequence[dict[str, Any]]) -> Conversation:
-    """A Hugging Face conversation from lmms-eval's messages, which keep an image under ``url``."""
-    return [
-        {"role": message["role"], "content": [_as_part(part) for part in message["content"]]} for message in messages
+def chat_conversation(messages: Sequence[dict[str, Any]], protocol: Protocol) -> Conversation:
+    """What the model is asked by the messages of a chat task, which keep a picture under ``url``."""
+    turns = [
+        {"role": message["role"], "content": [_as_part(part, protocol) for part in message["content"]]}
+        for message in messages
     ]
+    return _with_system(turns, protocol)
 
 
-def _as_part(part: dict[str, Any]) -> dict[str, Any]:
+def simple_conversation(pictures: Sequence, text: str, protocol: Protocol) -> Conversation:
+    """What the model is asked by a simple task: one turn, all pictures before the text, marks of places dropped."""
+    content = [_as_part({"type": "image", "url": picture}, protocol) for picture in pictures]
+    content.append({"type": "text", "text": text.replace("<image>", "")})
+    return _with_system([{"role": "user", "content": content}], protocol)
+
+
+def _with_system(turns: Conversation, protocol: Protocol) -> Conversation:
+    if protocol.system is None:
+        return turns
+    return [{"role": "system", "content": [{"type": "text", "text": protocol.system}]}, *turns]
+
+
+def _as_part(part: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
     if part["type"] == "text":
         return {"type": "text", "text": part["text"]}
     if part["type"] == "image":
-        return {"type": "image", "image": part["url"]}
+        return {"type": "image", "image": as_sent(part["url"], protocol)}
     raise EvaluationError(choices(part["type"], ("image", "text"), "message content"))
 
 
@@ -45,7 +63,7 @@ def end_of_turn(processor, conversation: Conversation) -> str:
     return text.rpartition(_MARK)[2].rstrip()
 
 
-def encode(processor, texts: Sequence[str], conversations: Sequence[Conversation], *, padding_side: str):
+def encode(processor, texts: Sequence[str], conversations: Sequence[Conversation], protocol: Protocol, *, padding_side):
     """One processor call for a batch: ``input_ids`` and ``attention_mask`` [batch, tokens] and the pixels.
 
     ``texts`` are rendered from ``conversations``, whose images they refer to.
@@ -55,7 +73,10 @@ def encode(processor, texts: Sequence[str], conversations: Sequence[Conversation
     start = processor.tokenizer.bos_token
     if start and texts[0].startswith(start):
         options["add_special_tokens"] = False
-    return processor(images=images if any(images) else None, text=list(texts), **options)
+    if not any(images):
+        return processor(images=None, text=list(texts), **options)
+    given = images if protocol.nested_pictures else [image for some in images for image in some]
+    return processor(images=given, text=list(texts), **options, **protocol.processor_options)
 
 
 def _parts(conversation: Conversation) -> list[dict[str, Any]]:

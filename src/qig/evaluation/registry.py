@@ -1,14 +1,15 @@
-"""Which tasks there are, and how they are loaded. Our own are known without importing lmms-eval."""
+"""Which tasks there are, and how they are loaded. All names are known without importing lmms-eval."""
 
 from __future__ import annotations
 
 import difflib
-from functools import cache
 from pathlib import Path
 
 from qig.errors import EvaluationError, choices
 
-from .containment import contained
+from . import index
+from .datasets import dataset_of, missing
+from .protocols import Protocol
 
 TASKS_FOLDER = Path(__file__).parent / "tasks"
 
@@ -21,33 +22,24 @@ def own_tasks() -> list[str]:
 def check_tasks(tasks: list[str]) -> None:
     """Refuse an empty list, a name given twice, or a task that neither this project nor lmms-eval has.
 
-    Instant for this project's tasks; the first foreign name costs lmms-eval's index of tasks, about 20 s.
+    Instant for this project's tasks; a known name of lmms-eval costs a fraction of a second, an unknown one about 2 s.
     """
     if isinstance(tasks, str) or not tasks:
         raise EvaluationError(f"got tasks {tasks!r}; expected a list such as {own_tasks()}")
     twice = sorted({task for task in tasks if tasks.count(task) > 1})
     if twice:
         raise EvaluationError(f"tasks {twice} are given more than once")
-    known = own_tasks()
-    if any(not task.startswith("qig_") for task in tasks):
-        with contained():
-            known.extend(task_manager(True).all_tasks)
+    own = own_tasks()
     for task in tasks:
-        if task not in known:
+        if task in own:
+            continue
+        if task.startswith("qig_") or index.find(task) is None:
             # lmms-eval has 2,000 names, so only the near ones are shown.
-            near = difflib.get_close_matches(task, known, n=8)
-            raise EvaluationError(choices(task, {*own_tasks(), *near}, "task"))
+            near = difflib.get_close_matches(task, [] if task.startswith("qig_") else index.all_names(), n=8)
+            raise EvaluationError(choices(task, {*own, *near}, "task"))
 
 
-@cache
-def task_manager(foreign: bool, /):
-    """lmms-eval's index of this project's tasks and, if ``foreign``, of its own."""
-    from lmms_eval.tasks import TaskManager
-
-    return TaskManager(include_path=str(TASKS_FOLDER), include_defaults=foreign, model_name="qig")
-
-
-def load_tasks(tasks: list[str]) -> tuple[object, dict[str, object]]:
+def load_tasks(tasks: list[str], protocol: Protocol) -> tuple[object, dict[str, object]]:
     """The index that was used and the loaded tasks by name; a group is replaced by its members.
 
     Raises:
@@ -57,19 +49,30 @@ def load_tasks(tasks: list[str]) -> tuple[object, dict[str, object]]:
     from lmms_eval.tasks import get_task_dict
     from tenacity import RetryError
 
-    manager = task_manager(not set(tasks) <= set(own_tasks()))
+    manager = _task_manager(tasks, protocol)
     loaded = {}
     for name in tasks:
         try:
-            members = get_task_list(get_task_dict([name], manager, "chat"))
+            members = get_task_list(get_task_dict([name], manager, protocol.requests))
         except RetryError as error:
             cause = error.last_attempt.exception()
-            raise EvaluationError(
-                f"the dataset of task {name!r} could not be loaded ({type(cause).__name__}: {cause}); "
-                "without a network it must already be in the Hugging Face cache (HF_HOME)"
-            ) from cause
+            why = f"it could not be fetched ({type(cause).__name__}: {cause})"
+            raise EvaluationError(missing(name, dataset_of(name) or "of its members", why)) from cause
         loaded.update({member.task_name: member.task for member in members})
     for name, task in loaded.items():
         if task.OUTPUT_TYPE != "generate_until":
             raise EvaluationError(f"task {name!r} is of type {task.OUTPUT_TYPE!r}; expected 'generate_until'")
     return manager, loaded
+
+
+def _task_manager(tasks: list[str], protocol: Protocol):
+    """lmms-eval's index, of the folders of these tasks only; all of it (15 s) where a group or tag is asked for."""
+    from lmms_eval.tasks import TaskManager
+
+    own = own_tasks()
+    files = {task: index.find(task) for task in tasks if task not in own}
+    single = all(index.read(file).get("task") == task for task, file in files.items())
+    folders = sorted({str(file.parent) for file in files.values()}) if single else []
+    return TaskManager(
+        include_path=[str(TASKS_FOLDER), *folders], include_defaults=not single, model_name=protocol.wrapper
+    )

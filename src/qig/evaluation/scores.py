@@ -1,8 +1,8 @@
-"""One number a sample from what a task's metrics log about it."""
+"""Numbers a sample from what a task's metrics log about it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -11,15 +11,15 @@ from qig.errors import EvaluationError
 
 
 @dataclass(frozen=True)
-class MainMetric:
-    """The logged metric ``name`` and how its value becomes a score; None where it does not."""
+class Judged:
+    """A task that logs records to be judged later: its main metric, and how a record becomes a number."""
 
-    name: str
-    reduce: Callable[[Any], float | None]
+    main: str
+    judge: Callable[[Any], float]
 
 
 def number(value: Any) -> float | None:
-    """A number as it is, or the ``score`` of a record."""
+    """A number as it is, or the ``score`` of a record; None where there is none."""
     value = value.get("score") if isinstance(value, dict) else value
     return float(value) if isinstance(value, Real) else None
 
@@ -34,27 +34,27 @@ def _mmmu(value: dict) -> float:
     return float(evaluate_mmmu([value])[1]["acc"])
 
 
-MAIN_METRICS = {
-    "mmmu_val": MainMetric("mmmu_acc", _mmmu),
-    "seedbench": MainMetric("seed_all", _same_option),
-}
-"""Tasks that log a record to be judged later; all others log a number, and their first such metric counts."""
+JUDGED = {"mmmu_val": Judged("mmmu_acc", _mmmu), "seedbench": Judged("seed_all", _same_option)}
+"""All other tasks log numbers, and their first metric that has one for every sample counts."""
 
 
-def main_scores(task: str, metrics: Sequence[str], logged: Sequence[dict]) -> list[float]:
-    """The score of each logged sample by the task's main metric, higher is better.
+def metric_values(task: str, metrics: Sequence[str], logged: Sequence[dict]) -> dict[str, list[float | None]]:
+    """For each of the task's ``metrics`` a number a logged sample, or None where it does not speak of the sample."""
+    judge = JUDGED[task].judge if task in JUDGED else number
+    return {name: [judge(sample[name]) if name in sample else None for sample in logged] for name in metrics}
 
-    ``metrics`` are the names the task declares, in its order. One metric serves all samples.
+
+def main_metric(task: str, values: Mapping[str, Sequence[float | None]]) -> str:
+    """The metric that counts, higher is better; it has a number for every sample.
 
     Raises:
-        EvaluationError: no metric gives a number for every sample.
+        EvaluationError: there is none.
     """
-    candidates = [MAIN_METRICS[task]] if task in MAIN_METRICS else [MainMetric(name, number) for name in metrics]
-    for metric in candidates:
-        scores = [metric.reduce(sample[metric.name]) if metric.name in sample else None for sample in logged]
-        if None not in scores:
-            return scores
+    candidates = [JUDGED[task].main] if task in JUDGED else list(values)
+    for name in candidates:
+        if name in values and None not in values[name]:
+            return name
     raise EvaluationError(
-        f"task {task!r} logs no number for every sample under {[metric.name for metric in candidates]}; "
-        "declare its main metric in qig.evaluation.scores.MAIN_METRICS"
+        f"task {task!r} logs no number for every sample under {candidates}; "
+        "declare its main metric in qig.evaluation.scores.JUDGED"
     )

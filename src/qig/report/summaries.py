@@ -46,11 +46,12 @@ def per_sample(run: Run) -> Table:
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """Flat metrics: ``<task>/accuracy``, ``<task>/type/<type>``, ``seconds/<stage>``, ``bytes/...``."""
+    """Flat metrics: ``TASK/accuracy``, ``TASK/type/TYPE``, ``TASK/sub/METRIC``, ``seconds/STAGE``, ``bytes/...``."""
     flat: dict[str, Any] = {}
     for task, metrics in run.record["metrics"].items():
-        flat |= {f"{task}/{key}": value for key, value in metrics.items() if key != "by_type"}
+        flat |= {f"{task}/{key}": value for key, value in metrics.items() if not isinstance(value, dict)}
         flat |= {f"{task}/type/{kind}": value for kind, value in metrics["by_type"].items()}
+        flat |= {f"{task}/sub/{metric}": value for metric, value in metrics.get("sub_scores", {}).items()}
     flat |= {f"seconds/{stage}": value for stage, value in run.record["timings"].items()}
     flat |= {f"bytes/{key}": value for key, value in (run.record["memory"] | run.record["model_bytes"]).items()}
     return flat

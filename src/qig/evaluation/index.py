@@ -1,0 +1,81 @@
+"""lmms-eval's tasks by name, from its YAML files, without importing it (its own index takes 15 s and more)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from qig.errors import EvaluationError
+
+
+def folder() -> Path:
+    """Where lmms-eval keeps its tasks.
+
+    Raises:
+        EvaluationError: it is not installed.
+    """
+    spec = find_spec("lmms_eval")
+    if spec is None or not spec.submodule_search_locations:
+        raise EvaluationError("lmms-eval is not installed; pip install lmms-eval")
+    return Path(spec.submodule_search_locations[0]) / "tasks"
+
+
+def find(name: str) -> Path | None:
+    """The YAML file that defines the task, group or tag of this name; for a tag, one of its tasks' files."""
+    mentioning = [file for file in _files() if name in file.read_text()]
+    return _defined(mentioning).get(name) or all_names().get(name)
+
+
+@cache
+def all_names() -> dict[str, Path]:
+    """Every task, group and tag, with a file that defines it; takes about 2 s."""
+    return _defined(_files())
+
+
+@cache
+def read(file: Path) -> dict[str, Any]:
+    """A task's configuration with what it includes; references to functions are None."""
+    import yaml
+
+    config = yaml.load(file.read_text(), _loader())
+    if not isinstance(config, dict):
+        return {}
+    included = config.pop("include", None) or []
+    merged: dict[str, Any] = {}
+    for path in reversed([included] if isinstance(included, str) else included):
+        merged |= read(Path(path) if Path(path).is_file() else file.parent / path)
+    return merged | config
+
+
+@cache
+def _loader() -> type:
+    import yaml
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        pass
+
+    Loader.add_multi_constructor("!", lambda loader, tag, node: None)
+    return Loader
+
+
+def _files() -> list[Path]:
+    return sorted(folder().rglob("*.yaml"))
+
+
+def _defined(files: list[Path]) -> dict[str, Path]:
+    return {name: file for file in files for name in _names(read(file))}
+
+
+def _names(config: dict[str, Any]) -> Iterator[str]:
+    # As lmms-eval's TaskManager reads a file: a group lists its tasks, a task may carry tags.
+    task = config.get("task")
+    if "class" in config or isinstance(task, str):
+        yield str(task)
+    if "class" in config or task is None:
+        return
+    for key in ("tag", "group") if isinstance(task, str) else ("group",):
+        names = config.get(key) or []
+        yield from [names] if isinstance(names, str) else names

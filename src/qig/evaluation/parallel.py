@@ -1,0 +1,106 @@
+"""Evaluation by several processes of one machine, each with the model on a device of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from qig.config.schema import Evaluation, Model, Quant
+from qig.errors import EvaluationError
+
+SAMPLES, RESULT = "samples.jsonl", "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model to be evaluated.
+
+    Attributes:
+        model: the 16-bit model.
+        quant: its integer grid, and ``quantized``: the folder of its quantized stage; both None in 16 bits.
+        device: as the configuration names it; of several accelerators each process takes its own.
+        threads: of each process; None: as many as the caller has, since the last bits depend on it.
+        folder: existing; gets ``samples.jsonl`` and ``evaluation.json``.
+    """
+
+    model: Model
+    quant: Quant | None
+    quantized: Path | None
+    evaluation: Evaluation
+    device: str
+    threads: int | None
+    folder: Path
+
+
+def launch(job: Job, processes: int) -> None:
+    """Run the job by as many processes; its folder then holds what a single process would have found.
+
+    Raises:
+        EvaluationError: a process failed; says what it said.
+    """
+    import torch
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    settings = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        start_method="spawn",
+    )
+    try:
+        elastic_launch(settings, _work)(job, job.threads or torch.get_num_threads())
+    except ChildFailedError as error:
+        first = error.get_first_failure()[1]
+        raise EvaluationError(f"one of {processes} processes failed: {first.message}") from error
+
+
+def _work(job: Job, threads: int) -> None:
+    """One process's part. What it raises reaches the caller of :func:`launch` as a message."""
+    import torch
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    from qig.environment import quiet
+    from qig.models.loading import load
+    from qig.quantized import apply_quantized
+
+    @record
+    def recorded() -> None:
+        quiet()
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        loaded = load(job.model, own_device(job.device))
+        if job.quantized is not None:
+            apply_quantized(loaded, job.quant, job.quantized)
+        evaluate_into(job.folder, loaded, job.evaluation)
+
+    recorded()
+
+
+def evaluate_into(folder: Path, loaded, evaluation: Evaluation) -> None:
+    """Evaluate a loaded model; every process calls this, and the first writes both files."""
+    from .benchmark import evaluate
+    from .ranks import Ranks
+
+    result = evaluate(loaded.model, loaded.processor, **asdict(evaluation))
+    if not Ranks.of_environment().is_main:
+        return
+    with (folder / SAMPLES).open("w") as stream:
+        stream.writelines(json.dumps(sample) + "\n" for sample in result.samples)
+    kept = {"metrics": result.metrics, "versions": result.versions, "protocol": result.protocol}
+    (folder / RESULT).write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def own_device(configured: str):
+    """The device of this process: where ``cuda`` (or another accelerator) is meant, the one with its local number."""
+    import torch
+
+    local = os.environ.get("LOCAL_RANK")
+    return torch.device(
+        configured if local is None or configured == "cpu" else f"{configured.partition(':')[0]}:{local}"
+    )

@@ -1,0 +1,46 @@
+"""Run by torchrun, or alone: evaluates, says what this process did, and then fails with all the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from qig.config.schema import Model, Outliers
+from qig.errors import EvaluationError
+from qig.evaluation import chat_model, registry
+from qig.evaluation.benchmark import evaluate
+from qig.models.loading import load
+
+
+def main(tasks: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+    registry.TASKS_FOLDER = tasks
+    loaded = load(Model("tiny", "embedded:tiny_internvl", "float32", Outliers(0.0, 0)), torch.device("cpu"))
+    options = {"tasks": ["qig_digitgrid", "qig_drawn"], "protocol": "plain", "limit": 22, "batch_size": 4, "seed": 3}
+    options |= {"nll": True, "max_empty_share": 0.9, "max_unparsed_share": 1.0}
+
+    batches = []
+    generate = chat_model.generate_answers
+
+    def counted(*arguments):
+        batches.append(len(arguments[2]))
+        return generate(*arguments)
+
+    chat_model.generate_answers = counted
+    result = evaluate(loaded.model, loaded.processor, **options)
+    chat_model.generate_answers = lambda *arguments: ["" for _ in arguments[2]]
+    try:
+        evaluate(loaded.model, loaded.processor, **options)
+        error = ""
+    except EvaluationError as raised:
+        error = str(raised)
+    said = {"samples": result.samples, "metrics": result.metrics, "batches": batches, "error": error}
+    (folder / f"{os.environ.get('RANK', 'alone')}.json").write_text(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
