@@ -1,0 +1,1 @@
+METRICS={"accuracy":1,"nll":1}
