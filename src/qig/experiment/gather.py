@@ -114,14 +114,23 @@ def experiments() -> list[str]:
     return sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
 
 
+def tabulated() -> list[str]:
+    """The names of the experiments that say how they are tabulated."""
+    return [name for name in experiments() if _sweep(name, ())["table"]]
+
+
 def _absent(name: str, overrides: Sequence[str], planned: Sequence[Planned], missing: Mapping[str, Planned]) -> str:
     distinct = len({one.keys.run for one in planned})
     lines = [f"{len(missing)} of {distinct} runs of {name} are not in the store {planned[0].stages.store.root}:"]
-    lines += [f"  {run}  {one.job.arm or one.config.method}  {shlex.join(one.job.overrides[1:])}"
+    lines += [f"  {run}  {one.job.arm or one.config.method}  {shlex.join(_words(one.job))}"
               for run, one in list(missing.items())[:20]]
     if len(missing) > 20:
         lines.append(f"  and {len(missing) - 20} more")
     return "\n".join([*lines, f"make them: {shlex.join(['qig', '-m', f'+experiment={name}', *overrides])}"])
+
+
+def _words(job: Job) -> list[str]:
+    return [word for word in job.overrides if not word.startswith("+experiment=")]
 
 
 def _sweep(name: str, overrides: Sequence[str]) -> dict[str, Any]:

@@ -48,7 +48,8 @@ class Table:
     published: Published | None = None
 
     def label(self, key: str, value: Any) -> str:
-        return str(self.labels.get(key, {}).get(value, value))
+        """What is printed for ``value`` of ``key``."""
+        return str(self.labels.get(key, {}).get(value, str(value).upper() if key == "quant" else value))
 
 
 def read_table(found: Mapping[str, Any] | None, arms: Mapping[str, Any], experiment: str = "this experiment") -> Table:
