@@ -25,9 +25,10 @@ def cells(found: Found) -> pd.DataFrame:
     """One line a metric and cell, in units of the records (fractions of 1, nats, seconds, bytes).
 
     Columns: the row and column keys, ``metric``, ``value, low, high`` (95%), ``samples``, ``seeds``; ``rank`` among
-    the values of the last row key (1 best; NaN for references) and ``mark`` (``best``, ``second``); for each control ``vs_NAME``, ``_low``, ``_high``,
-    ``_p`` (t-test), ``_holm`` (Holm's over the metric and control), ``_detectable`` (80% power at 5%), ``_runs``;
-    and ``runs``, all ids in the order of the pairs. References are not among the claims that Holm's corrects for.
+    the values of the last row key (1 best; NaN for references) and ``mark`` (``best``, ``second``); for each control
+    ``vs_NAME``, ``_low``, ``_high``, ``_p`` (t-test), ``_holm`` (Holm's over the metric and control), ``_detectable``
+    (80% power at 5%), ``_runs``; and ``runs``, all ids in the order of the pairs. References are not among the claims
+    that Holm's corrects for.
     """
     import pandas as pd
 

@@ -14,7 +14,6 @@ SPECIAL = {
 }  # fmt: skip
 HEAD = r"""\documentclass{article}
 \usepackage[a4paper,landscape,margin=15mm]{geometry}
-\usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
 \usepackage{booktabs}
 \usepackage{graphicx}
