@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +134,13 @@ def _words(job: Job) -> list[str]:
 
 
 def _sweep(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    return _composed_sweep(name, tuple(word for word in overrides if word.lstrip("+~").startswith("hydra")))
+
+
+@cache
+def _composed_sweep(name: str, words: tuple[str, ...]) -> dict[str, Any]:
     if name not in experiments():
         raise ConfigError(choices(name, experiments(), "experiment"))
-    words = [word for word in overrides if word.lstrip("+~").startswith("hydra")]
     with _composing():
         composed = compose("config", [f"+experiment={name}", *words], return_hydra_config=True)
     return plain(composed.hydra.sweeper)

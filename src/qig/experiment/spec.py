@@ -59,6 +59,7 @@ def read_table(found: Mapping[str, Any] | None, arms: Mapping[str, Any], experim
         ConfigError: there is none; a key is unknown, missing or of the wrong kind; an arm does not exist.
     """
     from qig.report.metrics import METRICS
+    from qig.report.published.numbers import check_published
 
     if not found:
         raise ConfigError(f"{experiment} has no hydra.sweeper.table: nothing says how it is tabulated")
@@ -66,6 +67,10 @@ def read_table(found: Mapping[str, Any] | None, arms: Mapping[str, Any], experim
     if values.get("published") is not None:
         values["published"] = _typed(Published, values["published"], f"{experiment}: table.published")
     table = _typed(Table, values, f"{experiment}: table")
+    if table.published:
+        check_published(table.published)
+    if not (table.rows and table.metrics and table.controls):
+        raise ConfigError(f"{experiment}: rows, metrics and controls of a table need at least one entry each")
     for metric in table.metrics:
         if metric not in METRICS:
             raise ConfigError(choices(metric, METRICS, "metric"))
