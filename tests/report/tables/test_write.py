@@ -151,5 +151,15 @@ def test_records_that_no_sidecar_names_any_more_are_removed(found, written, tmp_
 
 
 def test_overrides_have_a_folder_of_their_own(found):
-    changed = Found("fake", ("model=a/b", "evaluation.limit=4"), found.table, found.rows)
+    overrides = ("model=a/b", "tracking=none", "evaluation.limit=4", "hydra.verbose=true")
+    changed = Found("fake", overrides, found.table, found.rows)
     assert folder_name(found) == "fake" and folder_name(changed) == "fake_model=a-b_evaluation.limit=4"
+
+
+def test_lines_of_a_block_stand_together(store, tmp_path):
+    rows = [Row(arm, {"nodes": nodes}, load_run(store.root, store.run(f"{arm}{nodes}", scores=[[1, 0]])))
+            for arm in ("CWE", "QIG") for nodes in ("2", "4")]
+    table = Table("T", "C.", ["nodes", "arm"], ["accuracy"], ["CWE"])
+    page = write_experiment(Found("fake", (), table, rows), tmp_path / "results")[2].read_text()
+    lines = [line.split("|")[1:3] for line in page.splitlines() if "CWE  " in line or "QIG  " in line]
+    assert [(a.strip(), b.strip()) for a, b in lines] == [("2", "CWE"), ("", "QIG"), ("4", "CWE"), ("", "QIG")]

@@ -67,7 +67,7 @@ def _section(found: Found, frame: pd.DataFrame, heading: str, names: list[str], 
              for line in frame.to_dict("records")}
     made = places(found)
     across = list(dict.fromkeys(tuple(place.keys[key] for key in table.columns) for place in made))
-    down = list(dict.fromkeys(tuple(place.keys[key] for key in table.rows) for place in made))
+    down = _grouped(list(dict.fromkeys(tuple(place.keys[key] for key in table.rows) for place in made)))
     by_key = {tuple(place.keys.values()): place for place in made}
     wide = [_columns(found, names, lines, down, column) for column in across]
     printed = [_printed(found, by_key, down, column) for column in across] if published and table.published else []
@@ -82,6 +82,14 @@ def _section(found: Found, frame: pd.DataFrame, heading: str, names: list[str], 
     blocks = [index for index in range(1, len(down)) if len(table.rows) > 1 and down[index][0] != down[index - 1][0]]
     return Section(heading, [key.rpartition(".")[2] for key in table.rows], groups,
                    list(zip(keys, cells, strict=True)), blocks)
+
+
+def _grouped(lines: list[tuple]) -> list[tuple]:
+    """In the order of first appearance, but lines that share their first keys together."""
+    order = [list(dict.fromkeys(column)) for column in zip(*lines, strict=True)]
+    fixed = len(order) - 1
+    return sorted(lines, key=lambda line: [values.index(value) for values, value in zip(order[:fixed], line[:fixed],
+                                                                                        strict=True)])
 
 
 def _columns(found: Found, names: list[str], lines: dict, down: list[tuple], column: tuple):

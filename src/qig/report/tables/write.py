@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RECORDS = "records"
+UNTELLING = ("tracking", "hydra", "store")
 
 
 def write_experiment(found: Found, root: Path) -> list[Path]:
@@ -70,9 +71,10 @@ def sidecar(found: Found, frame: pd.DataFrame, duels: pd.DataFrame, records: Map
 
 
 def folder_name(found: Found) -> str:
-    """``table5_gptq``, or with overrides ``table5_gptq_model=tiny_internvl``."""
+    """``table5_gptq``, or with overrides that can change a result ``table5_gptq_model=tiny_internvl``."""
+    telling = [word for word in found.overrides if not word.lstrip("+~").startswith(UNTELLING)]
     letters = "".join(letter if letter.isalnum() or letter in "=._-,+" else "-"
-                      for letter in "_".join([found.name, *found.overrides]))
+                      for letter in "_".join([found.name, *telling]))
     return letters if len(letters) <= 120 else f"{letters[:100]}-{hashlib.sha256(letters.encode()).hexdigest()[:16]}"
 
 
