@@ -89,8 +89,10 @@ def components(values: np.ndarray, layout: Layout) -> Components:
     rest = parts - parts.mean(axis=0) - effects[:, None] * width
     noise = float((correction * rest**2).sum() / (seeds - 1) / seeds)
     between = float((effects**2).sum() / (seeds - 1) / seeds)
-    if between <= noise:
+    # Equal seeds differ by rounding alone.
+    if between - noise <= 1e-18 * np.square(values).max():
         return Components(mean, 0.0, clusters, inner)
     total = between - noise + clusters
     spread = between**2 / (seeds - 1) + noise**2 / ((seeds - 1) * inner) + clusters**2 / inner
-    return Components(mean, between - noise, clusters, total**2 / spread)
+    # Satterthwaite's formula can fall below every part's own degrees of freedom where a part is subtracted.
+    return Components(mean, between - noise, clusters, max(total**2 / spread, min(seeds - 1.0, inner)))

@@ -16,12 +16,12 @@ def power(difference: float, error: float, df: float, *, level: float = 0.05) ->
 def detectable(error: float, df: float, *, wanted: float = 0.8, level: float = 0.05) -> float:
     """The smallest true difference that a two-sided t-test at ``level`` finds with the ``wanted`` probability.
 
-    ``error``: standard error of the paired difference, from its own variance; the unit is the error's. 0 for an error
-    of 0, NaN for an unknown one.
+    ``error``: standard error of the paired difference, from its own variance; the unit is the error's. NaN for an
+    unknown error, and for one of 0: where no sample differed, nothing is known of how much they can.
     """
     from scipy.optimize import brentq
 
     if np.isnan(error) or error == 0:
-        return float(error)
+        return float("nan")
     start = (stats.t.ppf(1 - level / 2, df) + stats.t.ppf(wanted, df)) * error
     return float(brentq(lambda size: power(size, error, df, level=level) - wanted, start / 4, start * 4))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qig.experiment.gather import Found
+from qig.experiment.spec import Table
 from qig.report.cells import DASH, signed
 from qig.report.metrics import Metric, metric_of
 from qig.report.published.numbers import TITLES, counterpart
@@ -66,7 +68,7 @@ def _section(found: Found, frame: pd.DataFrame, heading: str, names: list[str], 
     lines = {(tuple(line[key] for key in (*table.rows, *table.columns)), line["metric"]): line
              for line in frame.to_dict("records")}
     made = places(found)
-    across = list(dict.fromkeys(tuple(place.keys[key] for key in table.columns) for place in made))
+    across = _labelled(table, dict.fromkeys(tuple(place.keys[key] for key in table.columns) for place in made))
     down = _grouped(list(dict.fromkeys(tuple(place.keys[key] for key in table.rows) for place in made)))
     by_key = {tuple(place.keys.values()): place for place in made}
     wide = [_columns(found, names, lines, down, column) for column in across]
@@ -82,6 +84,13 @@ def _section(found: Found, frame: pd.DataFrame, heading: str, names: list[str], 
     blocks = [index for index in range(1, len(down)) if len(table.rows) > 1 and down[index][0] != down[index - 1][0]]
     return Section(heading, [key.rpartition(".")[2] for key in table.rows], groups,
                    list(zip(keys, cells, strict=True)), blocks)
+
+
+def _labelled(table: Table, columns: Iterable[tuple]) -> list[tuple]:
+    """Columns in the order of the labels of their keys; without labels, as they come."""
+    orders = [list(table.labels.get(key, ())) for key in table.columns]
+    return sorted(columns, key=lambda column: [order.index(value) if value in order else len(order)
+                                               for order, value in zip(orders, column, strict=True)])
 
 
 def _grouped(lines: list[tuple]) -> list[tuple]:

@@ -34,15 +34,19 @@ def notes(found: Found, frame: pd.DataFrame, parts: list[Section], duels: pd.Dat
 def power_line(found: Found, frame: pd.DataFrame, name: str) -> str:
     """The smallest true differences to the first control that this table could have seen; empty without any."""
     metric, control = metric_of(name), found.table.controls[0]
-    seen = frame.loc[(frame["metric"] == name) & frame[f"vs_{control}_holm"].notna(), f"vs_{control}_detectable"]
-    if seen.empty or not seen.notna().any():
-        return ""
+    every = frame.loc[(frame["metric"] == name) & frame[f"vs_{control}_holm"].notna(), f"vs_{control}_detectable"]
+    seen = every.dropna()
+    head = f"Power, {title(name).partition(',')[0]}: "
+    blind = f"in {len(every) - len(seen)} of {len(every)} comparisons with {found.table.label('arm', control)} "
+    blind += "the differences have no spread, so that nothing can be said"
+    if seen.empty:
+        return f"{head}{blind}." if len(every) else ""
     middle, low, high = (f"{metric.scale * value:.{metric.digits}f}" for value in
                          (seen.median(), seen.min(), seen.max()))
     unit = "points" if metric.unit == "%" else metric.unit
-    return (f"Power, {title(name).partition(',')[0]}: a true difference to {found.table.label('arm', control)} of "
-            f"{middle} {unit} (median of {len(seen)} comparisons; {low} to {high}) would have been found with a "
-            f"probability of 80% at the 5% level, before correction.")
+    return (f"{head}a true difference to {found.table.label('arm', control)} of {middle} {unit} (median of "
+            f"{len(seen)} comparisons; {low} to {high}) would have been found with a probability of 80% at the 5% "
+            f"level, before correction{'; ' + blind if len(seen) < len(every) else ''}.")
 
 
 def _how(found: Found, frame: pd.DataFrame) -> str:
