@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run results test lint lock clean
+.PHONY: help run results paper test lint lock clean
 
 help:
 	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 2 minutes)"
 	@echo "make results  results/ anew: the first run, with and without outliers, and layer errors (about 8 minutes)"
+	@echo "make paper    every experiment with the embedded models, and its table in results/ (about 80 minutes; goes on)"
 	@echo "make test     all tests (about 4 minutes on 2 cores)"
 	@echo "make lint     ruff"
 	@echo "make lock     requirements.lock anew from what is installed in $(VENV)"
@@ -22,6 +23,10 @@ results: $(VENV)/.installed
 	$(BIN)/qig -m +experiment=first_run model.outliers.sigma=0 hydra.sweep.dir=outputs/results/first_run_no_outliers
 	$(BIN)/python -m qig.report outputs/results/first_run_no_outliers --to results/first_run_no_outliers
 	$(BIN)/python -m qig.report.layer_error
+
+# Resumable: what the store has is not run again.
+paper: $(VENV)/.installed
+	$(BIN)/qig-paper
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pip check

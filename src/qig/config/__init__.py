@@ -15,6 +15,9 @@ def register() -> None:
     """Put the schemas into Hydra's store, under ``schema/`` so that they do not show among a group's choices."""
     from hydra.core.config_store import ConfigStore
 
+    from qig.experiment import sweeper
+
+    sweeper.register()
     OmegaConf.register_resolver("by_setting", _by_setting, replace=True)
     OmegaConf.register_resolver("groups_and_choices", _groups_and_choices, replace=True)
     store = ConfigStore.instance()

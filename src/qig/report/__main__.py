@@ -1,4 +1,8 @@
-"""``python -m qig.report FOLDER``: the closing table of a finished run or sweep once more; ``--to`` keeps it."""
+"""``qig-report NAME``: the table of an experiment, from the runs that the store holds; it runs nothing.
+
+NAME is an experiment (qig -m +experiment=NAME), published_consistency, all, or the output folder of a finished run or
+sweep, whose closing table is shown once more. Words with = after NAME are overrides, as they were given to qig.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +11,76 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qig.errors import QigError, StoreError
+from qig.errors import ConfigError, QigError, StoreError, choices
 from qig.report.closing import close, keep_records
 from qig.report.jobs import RUN_FILE, read_jobs
 
+CONSISTENCY, ALL = "published_consistency", "all"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0, or 1 when there is nothing to show or a job of the folder has failed."""
-    parser = argparse.ArgumentParser(prog="python -m qig.report", description=__doc__)
-    parser.add_argument("folder", type=Path, help="output folder of a run or a sweep")
-    parser.add_argument("--figures", type=int, default=1, help="at most so many token sensitivity figures (default: 1)")
-    parser.add_argument("--to", type=Path, help="write there, with the record of each run (default: into FOLDER)")
+    """Exit status: 0, or 1 when runs are missing, there is nothing to show, or a job of the folder has failed."""
+    parser = argparse.ArgumentParser(prog="qig-report", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="an experiment, published_consistency, all, or the folder of a run or sweep")
+    parser.add_argument("overrides", nargs="*", help="as given to qig -m, such as model=tiny_internvl")
+    parser.add_argument("--figures", type=int, default=1,
+                        help="of a folder: at most so many token sensitivity figures (default: 1)")
+    parser.add_argument("--to", type=Path, help="of an experiment: folder of all results (default: results); "
+                        "of a folder: write there, with the record of each run (default: into the folder)")
     options = parser.parse_args(arguments)
     try:
-        jobs = read_jobs(options.folder)
-        if not jobs:
-            raise StoreError(f"no run below {options.folder}: expected {RUN_FILE} there or in its subfolders")
-        close(options.to or options.folder, jobs, figures=options.figures)
-        if options.to is not None:
-            keep_records(jobs, options.to / "records")
+        return _folder(options) if _is_folder(options.name) else _experiments(options)
     except QigError as error:
-        print(f"qig.report: {error}", file=sys.stderr)
+        print(f"qig-report: {error}", file=sys.stderr)
         return 1
+
+
+def _is_folder(name: str) -> bool:
+    """A folder unless an experiment has its name; a path with a separator is always one."""
+    from qig.experiment.gather import experiments
+
+    return name not in (CONSISTENCY, ALL, *experiments()) and ("/" in name or Path(name).exists())
+
+
+def _experiments(options: argparse.Namespace) -> int:
+    from qig.experiment.gather import experiments, tabulated
+    from qig.report.published.write import write_consistency
+
+    root = options.to or Path("results")
+    known = [CONSISTENCY, *experiments()]
+    if options.name not in (ALL, *known):
+        raise ConfigError(choices(options.name, [ALL, *known], "experiment"))
+    names = [CONSISTENCY, *tabulated()] if options.name == ALL else [options.name]
+    problems = []
+    for name in names:
+        try:
+            written = write_consistency(root) if name == CONSISTENCY else _experiment(name, options.overrides, root)
+            print(f"{name}: {', '.join(map(str, written))}")
+        except StoreError as error:
+            problems.append(str(error))
+    if problems:
+        raise StoreError("\n".join(problems))
+    return 0
+
+
+def _experiment(name: str, overrides: Sequence[str], root: Path) -> list[Path]:
+    from qig.experiment.gather import gather
+    from qig.report.tables.write import write_experiment
+
+    return write_experiment(gather(name, overrides), root)
+
+
+def _folder(options: argparse.Namespace) -> int:
+    if options.overrides:
+        raise ConfigError(f"{options.name} is a folder, whose runs are what they are; overrides are for experiments")
+    folder = Path(options.name)
+    jobs = read_jobs(folder)
+    if not jobs:
+        raise StoreError(f"no run below {folder}: expected {RUN_FILE} there or in its subfolders")
+    close(options.to or folder, jobs, figures=options.figures)
+    if options.to is not None:
+        keep_records(jobs, options.to / "records")
     return int(any(job.error is not None for job in jobs))
 
 

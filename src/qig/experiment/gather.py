@@ -1,0 +1,166 @@
+"""An experiment's runs, found by composing each job's configuration and computing its run's identity."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf, flag_override
+from omegaconf.errors import OmegaConfBaseException
+
+from qig.config import conf_dir, method_name, register
+from qig.config.schema import Config
+from qig.config.validation import resolve
+from qig.errors import ConfigError, StoreError, choices
+from qig.experiment.jobs import Job, jobs
+from qig.experiment.spec import Table, read_table
+from qig.experiment.sweeper import plain
+from qig.models import checkpoint
+from qig.report.records import Run, load_run
+from qig.runner import Keys, Stages, device_name
+from qig.store import Store
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job, its resolved configuration, and what it is called in its store."""
+
+    job: Job
+    config: Config
+    keys: Keys
+    stages: Stages
+
+    @cached_property
+    def finished(self) -> bool:
+        return self.stages.store.find("runs", self.keys.run) is not None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A finished job: its arm, the values of the swept keys as they are written, and its run."""
+
+    arm: str | None
+    point: Mapping[str, str]
+    run: Run
+
+
+@dataclass(frozen=True)
+class Found:
+    """An experiment whose runs are all there."""
+
+    name: str
+    overrides: tuple[str, ...]
+    table: Table
+    rows: list[Row]
+
+
+def plan(name: str, overrides: Sequence[str] = ()) -> list[Planned]:
+    """Every job of ``qig -m +experiment=NAME OVERRIDES``, in its order. Loads no model and runs nothing.
+
+    Raises:
+        ConfigError: no such experiment, or a job whose configuration cannot be run.
+        QigError: a checkpoint or device that is not there.
+    """
+    sweep = _sweep(name, overrides)
+    hashes: dict[Path, str] = {}
+    planned = []
+    with _composing():
+        for job in jobs(sweep["params"] or {}, sweep["arms"], [f"+experiment={name}", *overrides]):
+            config = _config(job)
+            folder = checkpoint.resolve(config.model.path)
+            if folder not in hashes:  # gigabytes, for a real model
+                hashes[folder] = checkpoint.content_hash(folder)
+            stages = Stages(Store(config.store), hashes[folder], device_name(config.device))
+            planned.append(Planned(job, config, stages.keys(config), stages))
+    return planned
+
+
+def table_of(name: str, overrides: Sequence[str] = ()) -> Table:
+    """How the experiment is tabulated; ConfigError as in ``read_table``."""
+    sweep = _sweep(name, overrides)
+    return read_table(sweep["table"], sweep["arms"], name)
+
+
+def gather(name: str, overrides: Sequence[str] = ()) -> Found:
+    """The experiment with all of its runs.
+
+    Raises:
+        StoreError: some are missing; names them, and the command that makes them.
+    """
+    table = table_of(name, overrides)
+    planned = plan(name, overrides)
+    missing = {one.keys.run: one for one in planned if not one.finished}
+    if missing:
+        raise StoreError(_absent(name, overrides, planned, missing))
+    runs: dict[str, Run] = {}
+    rows = []
+    for one in planned:
+        run = one.keys.run
+        if run not in runs:
+            runs[run] = load_run(one.stages.store.root, run)
+        rows.append(Row(one.job.arm, dict(one.job.point), runs[run]))
+    return Found(name, tuple(overrides), table, rows)
+
+
+def experiments() -> list[str]:
+    """The names of all experiments, sorted."""
+    return sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+
+
+def tabulated() -> list[str]:
+    """The names of the experiments that say how they are tabulated."""
+    return [name for name in experiments() if _sweep(name, ())["table"]]
+
+
+def _absent(name: str, overrides: Sequence[str], planned: Sequence[Planned], missing: Mapping[str, Planned]) -> str:
+    distinct = len({one.keys.run for one in planned})
+    lines = [f"{len(missing)} of {distinct} runs of {name} are not in the store {planned[0].stages.store.root}:"]
+    lines += [f"  {run}  {one.job.arm or one.config.method}  {shlex.join(_words(one.job))}"
+              for run, one in list(missing.items())[:20]]
+    if len(missing) > 20:
+        lines.append(f"  and {len(missing) - 20} more")
+    return "\n".join([*lines, f"make them: {shlex.join(['qig', '-m', f'+experiment={name}', *overrides])}"])
+
+
+def _words(job: Job) -> list[str]:
+    return [word for word in job.overrides if not word.startswith("+experiment=")]
+
+
+def _sweep(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    return _composed_sweep(name, tuple(word for word in overrides if word.lstrip("+~").startswith("hydra")))
+
+
+@cache
+def _composed_sweep(name: str, words: tuple[str, ...]) -> dict[str, Any]:
+    if name not in experiments():
+        raise ConfigError(choices(name, experiments(), "experiment"))
+    with _composing():
+        composed = compose("config", [f"+experiment={name}", *words], return_hydra_config=True)
+    return plain(composed.hydra.sweeper)
+
+
+def _config(job: Job) -> Config:
+    composed = compose("config", list(job.overrides), return_hydra_config=True)
+    method = method_name(composed.hydra.runtime.choices)
+    with flag_override(composed, ["struct", "readonly"], False):
+        del composed["hydra"]
+    config = OmegaConf.to_object(composed)
+    config.method = method
+    return resolve(config)
+
+
+@contextmanager
+def _composing() -> Iterator[None]:
+    register()
+    try:
+        with initialize_config_dir(config_dir=str(conf_dir())):
+            yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(str(error)) from error

@@ -1,0 +1,32 @@
+"""Samples of several runs, brought into one order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from qig.report.comparison import by_task, check_paired
+from qig.report.records import Run
+
+
+def aligned(runs: Sequence[Run], field: str, task: str | None = None) -> tuple[np.ndarray, list[str], list[str]]:
+    """``field`` of every sample that has it in all runs ``[runs, samples]``; the samples' images; their benchmarks.
+
+    ``task``: of this benchmark only. EvaluationError when the runs were not evaluated on the same samples.
+    """
+    first = runs[0]
+    for other in runs[1:]:
+        check_paired(first, other)
+    every = [by_task(run) for run in runs]
+    columns, clusters, strata = [], [], []
+    for name, samples in every[0].items():
+        if task is not None and name != task:
+            continue
+        for sample, line in samples.items():
+            values = [one[name][sample][field] for one in every]
+            if None not in values:
+                columns.append(values)
+                clusters.append(str(line["cluster"]))
+                strata.append(name)
+    return np.array(columns, dtype=np.float64).reshape(len(columns), len(runs)).T, clusters, strata

@@ -1,0 +1,106 @@
+"""An experiment's runs: planned as the runner would name them, found in a store, missing ones named."""
+
+import hashlib
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from qig.errors import ConfigError, StoreError
+from qig.experiment.estimate import estimate
+from qig.experiment.gather import gather, plan, tabulated
+from qig.runner import Prepared
+
+FABRICATED = runpy.run_path(str(Path(__file__).parents[1] / "report" / "fabricated.py"))
+SMALL = ("model=tiny_internvl", "evaluation.limit=4")
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("QIG_STORE", str(tmp_path / "store"))
+    return FABRICATED["Store"](tmp_path / "store")
+
+
+def finish(store, one, **changes):
+    """A fabricated run in the place of a planned one, as complete as the store wants it."""
+    store.run(one.keys.run, method=one.config.method, quantized=one.keys.quantized is not None, **changes)
+    folder = store.root / "runs" / one.keys.run
+    sums = {"record.json": hashlib.sha256((folder / "record.json").read_bytes()).hexdigest()}
+    (folder / "MANIFEST.json").write_text(json.dumps(sums))
+
+
+def test_a_planned_run_is_the_one_that_the_runner_makes(store, compose):
+    for one in plan("table5_gptq", SMALL):
+        words = [word for word in one.job.overrides if not word.startswith("+experiment")]
+        config = compose(*words)
+        config.method = one.config.method
+        prepared = Prepared(config)
+        assert prepared._stages.keys(prepared.config) == one.keys
+
+
+def test_runs_are_found_with_arm_and_point(store):
+    planned = plan("table5_gptq", SMALL)
+    for one in planned:
+        finish(store, one)
+    found = gather("table5_gptq", SMALL)
+    assert [row.arm for row in found.rows] == ["16 bit", "RTN", "GPTQ", "GPTQ + QIG", "GPTQ + QIG, permuted"]
+    assert [row.run.id for row in found.rows] == [one.keys.run for one in planned]
+    assert all(row.point == {"model": "tiny_internvl", "quant": "w3a16"} for row in found.rows)
+
+
+def test_missing_runs_are_named_with_the_command_that_makes_them(store):
+    first, *rest = plan("table5_gptq", SMALL)
+    for one in rest:
+        finish(store, one)
+    with pytest.raises(StoreError) as error:
+        gather("table5_gptq", SMALL)
+    text = str(error.value)
+    assert "1 of 5 runs of table5_gptq" in text and first.keys.run in text and "16 bit" in text
+    assert "qig -m +experiment=table5_gptq model=tiny_internvl evaluation.limit=4" in text
+    assert rest[0].keys.run not in text
+
+
+def test_a_damaged_run_is_missing(store):
+    planned = plan("table5_gptq", SMALL)
+    for one in planned:
+        finish(store, one)
+    (store.root / "runs" / planned[0].keys.run / "record.json").write_text("{}")
+    with pytest.raises(StoreError, match="1 of 5 runs"):
+        gather("table5_gptq", SMALL)
+
+
+def test_unknown_experiments_and_keys_are_refused(store):
+    with pytest.raises(ConfigError, match="did you mean 'table5_gptq'"):
+        plan("table5_gtpq")
+    with pytest.raises(ConfigError, match=r"calibration\.sample"):
+        plan("table5_gptq", ["calibration.sample=4"])
+
+
+@pytest.mark.parametrize("name", ["table1_estimators", "leverage", "nodes", "group_size"])
+def test_experiments_of_arms_and_presets_compose(store, name):
+    planned = plan(name, ["model=tiny_qwen2_vl", "calibration.samples=2"])
+    assert len({one.keys.run for one in planned}) == len(planned)
+
+
+def test_data_free_arms_are_one_run_over_all_seeds(store):
+    planned = plan("seeds", ["quant=w3a16"])
+    runs = {arm: {one.keys.run for one in planned if one.job.arm == arm} for arm in ("16 bit", "RTN", "CWE", "QIG")}
+    assert {arm: len(ids) for arm, ids in runs.items()} == {"16 bit": 1, "RTN": 1, "CWE": 5, "QIG": 5}
+
+
+def test_the_estimate_counts_each_run_once_and_nothing_that_is_there(store):
+    planned = plan("table5_gptq", SMALL)
+    seen = set()
+    whole = estimate(planned, seen)
+    assert (whole.runs, whole.missing) == (5, 5) and whole.seconds > 0
+    assert estimate(planned, seen).runs == 0
+    for one in planned:
+        finish(store, one)
+    assert (estimate(planned).missing, estimate(planned).seconds) == (0, 0)
+
+
+def test_the_first_run_has_no_table(store):
+    assert "first_run" not in tabulated()
+    with pytest.raises(ConfigError, match=r"first_run has no hydra\.sweeper\.table"):
+        gather("first_run")

@@ -1,0 +1,53 @@
+"""The table part of an experiment: read, and refused when it cannot be made."""
+
+import pytest
+
+from qig.errors import ConfigError
+from qig.experiment.gather import table_of, tabulated
+from qig.experiment.spec import read_table
+
+ARMS = {"CWE": "method=awq", "QIG": "method=qig"}
+GOOD = {"title": "T", "caption": "C", "rows": ["arm"], "metrics": ["nll"], "controls": ["CWE"]}
+
+
+def test_a_table_is_read():
+    table = read_table(GOOD | {"labels": {"arm": {"CWE": "uniform"}}}, ARMS)
+    assert (table.label("arm", "CWE"), table.label("arm", "QIG"), table.label("quant", "w3a16")) == (
+        "uniform", "QIG", "W3A16")
+    assert table.columns == [] and table.published is None
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"titel": "T"}, r"unknown key in .*table 'titel' \(did you mean 'title'"),
+    ({"controls": ["AWQ"]}, "unknown arm in the table of .* 'AWQ'"),
+    ({"references": ["16 bit"]}, "16 bit"),
+    ({"metrics": ["accuracie"]}, "did you mean 'accuracy'"),
+    ({"rows": "arm"}, r"table.rows='arm': expected list"),
+    ({"rows": ["model"]}, "2 arms, but neither rows nor columns name 'arm'"),
+    ({"controls": []}, "at least one entry"),
+    ({"published": {"reported_by": "qig", "table": "T2", "metrics": ["average"], "arms": {"MBQ": "mbq"}}}, "MBQ"),
+    ({"published": {"reported_by": "qig", "table": "T2", "metrics": ["average"]}}, "published.arms is missing"),
+    ({"published": {"reported_by": "qig", "table": "T9", "metrics": ["average"], "arms": {}}}, "T9"),
+])
+def test_a_mistake_is_named(change, said):
+    with pytest.raises(ConfigError, match=said):
+        read_table(GOOD | change, ARMS)
+
+
+def test_a_missing_key_and_a_missing_table_are_named():
+    with pytest.raises(ConfigError, match="caption is missing"):
+        read_table({key: value for key, value in GOOD.items() if key != "caption"}, ARMS)
+    with pytest.raises(ConfigError, match=r"x has no hydra\.sweeper\.table"):
+        read_table(None, ARMS, "x")
+
+
+@pytest.mark.parametrize("name", tabulated())
+def test_every_experiment_has_a_table_with_control_arms(name):
+    table = table_of(name)
+    assert table.title and table.caption.endswith(".")
+
+
+def test_every_comparison_has_uniform_and_permuted_weights_as_controls():
+    for name in sorted(set(tabulated()) - {"nodes", "table6_cost"}):
+        plain, permuted = table_of(name).controls
+        assert plain in ("CWE", "GPTQ", "Uniform") and "permuted" in permuted

@@ -1,0 +1,160 @@
+"""Cells, controls, ranks and corrections of an experiment, from fabricated runs."""
+
+import math
+
+import numpy as np
+import pytest
+
+from qig.errors import ConfigError, EvaluationError
+from qig.evaluation.statistics import holm
+from qig.experiment.gather import Found, Row
+from qig.experiment.spec import Table
+from qig.report.metrics import METRICS, rank_agreements
+from qig.report.records import load_run
+from qig.report.statistics import compare
+from qig.report.tables.cells import cells
+from qig.report.tables.winners import winners
+
+SCORES = {"16 bit": [1, 1, 1, 1, 1, 1, 1, 1], "CWE": [1, 0, 1, 0, 1, 0, 0, 0], "MBQ": [1, 0, 1, 1, 1, 0, 1, 0],
+          "QIG": [1, 1, 1, 1, 1, 1, 1, 0]}
+
+
+@pytest.fixture
+def made(store):
+    """``made(rows, **table)``: rows of (arm, point, scores or an earlier run's id)."""
+    def make(rows, /, **changes):
+        found = []
+        for index, (arm, point, scores) in enumerate(rows):
+            name = scores if isinstance(scores, str) else store.run(f"r{index}", scores=[scores])
+            found.append(Row(arm, point, load_run(store.root, name)))
+        given = {"title": "T", "caption": "C.", "rows": ["arm"], "metrics": ["accuracy"], "controls": ["CWE"]}
+        return Found("fake", (), Table(**given | changes), found)
+
+    return make
+
+
+def by_arm(frame, arm, metric="accuracy"):
+    return frame[(frame["arm"] == arm) & (frame["metric"] == metric)].iloc[0]
+
+
+def test_values_and_paired_differences(made):
+    frame = cells(made([(arm, {}, scores) for arm, scores in SCORES.items()], references=["16 bit"]))
+    qig = by_arm(frame, "QIG")
+    assert (qig["value"], qig["vs_CWE"], qig["samples"]) == (7 / 8, 4 / 8, 8)
+    # Two questions an image, as fabricated.
+    expected = compare(np.subtract(SCORES["QIG"], SCORES["CWE"]), [0, 0, 1, 1, 2, 2, 3, 3])
+    assert (qig["vs_CWE_low"], qig["vs_CWE_high"], qig["vs_CWE_p"]) == (expected.low, expected.high, expected.p)
+    assert math.isnan(by_arm(frame, "CWE")["vs_CWE"])
+    assert qig["vs_CWE_runs"] == by_arm(frame, "CWE")["runs"] == "r1"
+
+
+def test_holm_is_over_the_table_and_references_make_no_claim(made):
+    frame = cells(made([(arm, {}, scores) for arm, scores in SCORES.items()], references=["16 bit"]))
+    claims = [by_arm(frame, arm) for arm in ("MBQ", "QIG")]
+    assert [c["vs_CWE_holm"] for c in claims] == holm([c["vs_CWE_p"] for c in claims])
+    reference = by_arm(frame, "16 bit")
+    assert math.isnan(reference["vs_CWE_holm"]) and math.isnan(reference["rank"]) and reference["vs_CWE"] == 5 / 8
+
+
+def test_ranks_are_within_the_other_keys_and_ties_share(made):
+    point = [{"quant": "a"}, {"quant": "b"}]
+    rows = [(arm, point[0], scores) for arm, scores in SCORES.items() if arm != "16 bit"]
+    rows += [("CWE", point[1], SCORES["QIG"]), ("MBQ", point[1], SCORES["QIG"]), ("QIG", point[1], SCORES["MBQ"])]
+    frame = cells(made(rows, columns=["quant"]))
+    ranks = {(line.quant, line.arm): (line.rank, line.mark) for line in frame.itertuples()}
+    assert ranks == {("a", "QIG"): (1, "best"), ("a", "MBQ"): (2, "second"), ("a", "CWE"): (3, ""),
+                     ("b", "CWE"): (1, "best"), ("b", "MBQ"): (1, "best"), ("b", "QIG"): (3, "second")}
+
+
+def test_less_likelihood_is_worse_and_equals_are_not_marked(made, store):
+    for name, nll in (("low", 0.1), ("high", 0.9)):
+        store.run(name, nll=nll, scores=[[1, 0]])
+    found = made([("CWE", {}, "high"), ("QIG", {}, "low")], metrics=["nll", "accuracy", "model_bytes"])
+    frame = cells(found)
+    assert by_arm(frame, "QIG", "nll")["mark"] == "best" and by_arm(frame, "QIG", "nll")["vs_CWE"] == pytest.approx(-.8)
+    assert {by_arm(frame, arm, "accuracy")["mark"] for arm in ("CWE", "QIG")} == {""}
+    assert by_arm(frame, "QIG", "model_bytes")["value"] == 2**20
+
+
+def test_seeds_are_paired_with_the_controls_own_seeds(made):
+    rng = np.random.default_rng(0)
+    draws = {(arm, seed): rng.integers(0, 2, 12) for arm in ("CWE", "QIG") for seed in range(3)}
+    found = made([(arm, {"seed": str(seed)}, scores.tolist()) for (arm, seed), scores in draws.items()], over=["seed"])
+    line = by_arm(cells(found), "QIG")
+    values = np.array([draws["QIG", s] - draws["CWE", s] for s in range(3)])
+    expected = compare(values, np.repeat(range(6), 2))
+    assert (line["vs_CWE"], line["vs_CWE_p"], line["seeds"]) == (pytest.approx(values.mean()), expected.p, 3)
+    assert line["runs"] == "r3 r4 r5" and line["vs_CWE_runs"] == "r0 r1 r2"
+
+
+def test_a_run_that_no_seed_changes_counts_once_alone_and_pairs_with_each_seed(made):
+    rows = [("RTN", {"seed": "0"}, [1, 0, 0, 0]), ("RTN", {"seed": "1"}, "r0"),
+            ("CWE", {"seed": "0"}, [1, 1, 0, 0]), ("CWE", {"seed": "1"}, [1, 1, 1, 0])]
+    frame = cells(made(rows, over=["seed"], controls=["CWE"]))
+    rtn = by_arm(frame, "RTN")
+    assert rtn["runs"] == "r0 r0" and rtn["vs_CWE_runs"] == "r2 r3" and rtn["vs_CWE"] == pytest.approx(-0.375)
+    alone = cells(made([row for row in rows if row[0] == "RTN"], over=["seed"], controls=["CWE"]))
+    assert by_arm(alone, "RTN")["seeds"] == 1
+
+
+def test_a_control_without_the_arms_own_sweep_serves_all_of_it(made):
+    rows = [("CWE", {"quant": "a"}, SCORES["CWE"]), ("QIG", {"quant": "a", "nodes": "4"}, SCORES["QIG"]),
+            ("QIG", {"quant": "a", "nodes": "8"}, SCORES["MBQ"])]
+    frame = cells(made(rows, rows=["nodes", "arm"]))
+    assert set(frame[frame["arm"] == "QIG"]["vs_CWE_runs"]) == {"r0"}
+
+
+def test_two_runs_in_a_cell_and_two_controls_at_a_point_are_refused(made):
+    with pytest.raises(ConfigError, match="runs r0 and r1 fall into one cell"):
+        cells(made([("CWE", {"seed": "0"}, [1, 0]), ("CWE", {"seed": "1"}, [1, 1])]))
+    rows = [("CWE", {"nodes": "1"}, [1, 0]), ("CWE", {"nodes": "2"}, [1, 1]), ("QIG", {}, [1, 1])]
+    with pytest.raises(ConfigError, match="a control must be one run at each point"):
+        cells(made(rows, rows=["nodes", "arm"]))
+
+
+def test_runs_of_different_samples_are_not_compared(made):
+    with pytest.raises(EvaluationError, match="different samples"):
+        cells(made([("CWE", {}, [1, 0]), ("QIG", {}, [1, 0, 1])]))
+
+
+def test_several_benchmarks_count_the_same_and_stand_alone_too(made, store):
+    store.run("c", scores=[[0, 0, 0, 0], [0, 0]])
+    store.run("q", scores=[[1, 1, 1, 0], [1, 0]])
+    frame = cells(made([("CWE", {}, "c"), ("QIG", {}, "q")]))
+    values = {line.metric: line.value for line in frame[frame["arm"] == "QIG"].itertuples()}
+    assert values == {"accuracy": pytest.approx((0.75 + 0.5) / 2), "accuracy.task0": 0.75, "accuracy.task1": 0.5}
+
+
+def test_the_best_is_held_against_the_second_best(made):
+    found = made([(arm, {}, scores) for arm, scores in SCORES.items()], references=["16 bit"])
+    duel = winners(found, cells(found)).iloc[0]
+    expected = compare(np.subtract(SCORES["QIG"], SCORES["MBQ"]), [0, 0, 1, 1, 2, 2, 3, 3])
+    assert (duel["best"], duel["second"], duel["difference"], duel["p"]) == ("QIG", "MBQ", 2 / 8, expected.p)
+    assert (duel["runs"], duel["second_runs"], duel["holm"]) == ("r3", "r2", duel["p"])
+
+
+def test_a_tie_has_no_winner(made):
+    found = made([("CWE", {}, [1, 0]), ("QIG", {}, [1, 0])])
+    assert winners(found, cells(found)).empty
+
+
+def test_rank_agreement_is_spearmans(store):
+    from scipy.stats import spearmanr
+
+    for name in ("a", "b"):
+        store.run(name)
+    one, other = (load_run(store.root, name) for name in ("a", "b"))
+    assert rank_agreements(one, other) == pytest.approx([1.0] * 8)  # 2 blocks, 2 sites, 2 samples
+    weights = one.sensitivities.weights[0, "attn_in"]
+    weights[:] = np.random.default_rng(0).random(len(weights))
+    half = len(weights) // 2
+    expected = spearmanr(weights[:half], other.sensitivities.weights[0, "attn_in"][:half]).statistic
+    assert rank_agreements(one, other)[0] == pytest.approx(expected)
+
+
+def test_every_metric_reads_a_run(store):
+    store.run("a")
+    run = load_run(store.root, "a")
+    whole = {name: metric.whole(run, run) for name, metric in METRICS.items() if metric.whole}
+    assert whole["calibration_seconds"] == 7.5 and whole["completeness"] == 0.001 and whole["nodes"] == 4
+    assert all(math.isfinite(value) for value in whole.values())

@@ -1,0 +1,167 @@
+"""The files of an experiment: traceable, the same twice, marked as they should be, and LaTeX that compiles."""
+
+import csv
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from qig.experiment.gather import Found, Row
+from qig.experiment.spec import Published, Table
+from qig.report.records import load_run
+from qig.report.statistics import compare
+from qig.report.tables.latex import escape
+from qig.report.tables.write import folder_name, write_experiment
+
+SCORES = {"16 bit & more": [1] * 8, "CWE": [1, 0, 1, 0, 1, 0, 0, 0], "MBQ": [1, 0, 1, 1, 1, 0, 1, 0],
+          "QIG": [1, 1, 1, 1, 1, 1, 1, 0]}
+PUBLISHED = Published("qig", "T2", ["average", "chartqa"], {"MBQ": "mbq", "QIG": "qig"}, {"tiny": "qwen2_vl_7b"})
+
+
+@pytest.fixture
+def found(store):
+    rows = []
+    for quant in ("w3a16", "w4a8"):
+        for arm, scores in SCORES.items():
+            name = store.run(f"{arm[:3].strip()}{quant}", scores=[scores], config={"quant.name": quant})
+            rows.append(Row(arm, {"model": "tiny_a", "quant": quant}, load_run(store.root, name)))
+    table = Table(title="Title_with 100%", caption="A caption.", rows=["model", "arm"], columns=["quant"],
+                  metrics=["accuracy", "nll", "model_bytes"], controls=["CWE"], references=["16 bit & more"],
+                  published=PUBLISHED)
+    return Found("fake", (), table, rows)
+
+
+@pytest.fixture
+def written(found, tmp_path):
+    return {path.name: path for path in write_experiment(found, tmp_path / "results")}
+
+
+def lines(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_every_number_is_traced_to_samples_of_a_record(found, written, store, tmp_path):
+    """Each accuracy and difference once more, from the sidecar's run ids and the store alone."""
+    sidecar = json.loads(written["fake.json"].read_text())
+    rows = lines(written["fake.csv"])
+    assert len(rows) == len(sidecar["cells"]) == 24
+    for row, trace in zip(rows, sidecar["cells"], strict=True):
+        assert row["runs"].split() == trace["runs"]
+        for name in trace["runs"]:
+            copy = (tmp_path / "results" / "records" / f"{name}.json").read_bytes()
+            assert copy == (store.root / "runs" / name / "record.json").read_bytes()
+            assert hashlib.sha256(copy).hexdigest() == sidecar["runs"][name]["record_sha256"]
+        if row["metric"] == "accuracy":
+            record = json.loads((tmp_path / "results" / "records" / f"{trace['runs'][0]}.json").read_text())
+            assert float(row["value"]) == pytest.approx(record["metrics"]["task0"]["accuracy"])
+            if "vs_CWE_runs" in trace:
+                ours, theirs = (samples(store, sidecar["runs"][trace[key][0]]["evaluation"])
+                                for key in ("runs", "vs_CWE_runs"))
+                expected = compare([a - b for a, b in zip(ours, theirs, strict=True)], [0, 0, 1, 1, 2, 2, 3, 3])
+                assert float(row["vs_CWE"]) == pytest.approx(expected.mean)
+                assert float(row["vs_CWE_p"]) == pytest.approx(expected.p)
+
+
+def samples(store, evaluation):
+    path = store.root / "evaluation" / evaluation / "samples.jsonl"
+    return [json.loads(line)["score"] for line in path.read_text().splitlines()]
+
+
+def test_the_sidecar_knows_its_files(written):
+    sums = json.loads(written["fake.json"].read_text())["files"]
+    assert sums == {name: hashlib.sha256(path.read_bytes()).hexdigest()
+                    for name, path in written.items() if name != "fake.json"}
+
+
+def test_the_same_store_gives_the_same_bytes(found, written, tmp_path):
+    again = write_experiment(found, tmp_path / "again")
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written.values()]
+
+
+def test_published_numbers_stand_in_their_own_columns_alone(written):
+    rows = lines(written["fake.csv"])
+    printed = {(row["arm"], row["quant"]): (row["published_average"], row["published_chartqa"]) for row in rows
+               if row["metric"] == "accuracy"}
+    # The fabricated model is called "tiny" and stands for Qwen2-VL.
+    assert printed["MBQ", "w3a16"] == ("70.15", "79.18") and printed["CWE", "w3a16"] == ("", "")
+    assert {row["published_average"] for row in rows if row["metric"] != "accuracy"} == {""}
+    assert {row["published_source"] for row in rows if row["published_average"]} == {"qig T2, qwen2_vl_7b"}
+    text = written["fake.md"].read_text()
+    assert "published, W3A16: average" in text and "70.15‡" in text and "arXiv 2603.17809" in text
+    assert "70.15" not in text.partition("### NLL")[2].partition("Published columns")[0]
+
+
+def test_best_bold_second_underlined_in_each_column(written):
+    page = written["fake.md"].read_text().partition("### Accuracy")[2].partition("###")[0]
+    assert page.count("**87.5**") == 2 and page.count("<ins>62.5</ins>") == 2
+    assert "**100.0**" not in page  # the reference is not ranked
+    document = written["fake.tex"].read_text()
+    assert document.count(r"\textbf{87.5}") == 2 and document.count(r"\underline{62.5}") == 2
+
+
+def test_the_power_line_and_the_winners_are_told(written):
+    text = written["fake.md"].read_text()
+    assert re.search(r"Power, accuracy: a true difference to CWE of \d+\.\d points \(median of 2 comparisons", text)
+    # QIG is better by one answer on every image: no spread, and no power to be had from it.
+    assert "in 2 of 4 comparisons with CWE the differences have no spread" in text
+    assert "Of 2 groups with a single best value" in text
+    assert [row["best"] for row in lines(written["fake_winners.csv"])] == ["QIG", "QIG"]
+
+
+def test_latex_is_balanced(written):
+    document = written["fake.tex"].read_text()
+    body = re.sub(r"\\[\\&%$#_{}]", "", document)
+    depth = 0
+    for letter in body:
+        depth += {"{": 1, "}": -1}.get(letter, 0)
+        assert depth >= 0
+    assert depth == 0 and body.count("$") % 2 == 0
+    begun = re.findall(r"\\begin\{(\w+)\}", document)
+    assert sorted(begun) == sorted(re.findall(r"\\end\{(\w+)\}", document)) and begun[0] == "document"
+    assert document.isascii()
+    for form, table in re.findall(r"\\begin\{tabular\}\{([lr]+)\}(.*?)\\end\{tabular\}", document, re.DOTALL):
+        assert table.count(r"\toprule") == table.count(r"\bottomrule") == 1
+        for line in re.findall(r"^(.*) \\\\$", table, re.MULTILINE):
+            spans = sum(int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", line))
+            assert len(re.split(r"(?<!\\)&", line)) + spans == len(form)
+
+
+def test_what_latex_would_obey_is_escaped():
+    assert escape("50% of a_b & {c} $x$ #1 ~^\\ <†>") == (
+        r"50\% of a\_b \& \{c\} \$x\$ \#1 \textasciitilde{}\textasciicircum{}\textbackslash{} "
+        r"\textless{}\dag{}\textgreater{}")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles_as_it_is(written, tmp_path):
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"-output-directory={tmp_path}"]
+    result = subprocess.run([*command, str(written["fake.tex"])], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-2000:]
+    assert (tmp_path / "fake.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_records_that_no_sidecar_names_any_more_are_removed(found, written, tmp_path):
+    stray = tmp_path / "results" / "records" / "0123456789abcdef.json"
+    stray.write_text("{}")
+    write_experiment(found, tmp_path / "results")
+    assert not stray.exists()
+    assert len(list(stray.parent.iterdir())) == 8
+
+
+def test_overrides_have_a_folder_of_their_own(found):
+    overrides = ("model=a/b", "tracking=none", "evaluation.limit=4", "hydra.verbose=true")
+    changed = Found("fake", overrides, found.table, found.rows)
+    assert folder_name(found) == "fake" and folder_name(changed) == "fake_model=a-b_evaluation.limit=4"
+
+
+def test_lines_of_a_block_stand_together(store, tmp_path):
+    rows = [Row(arm, {"nodes": nodes}, load_run(store.root, store.run(f"{arm}{nodes}", scores=[[1, 0]])))
+            for arm in ("CWE", "QIG") for nodes in ("2", "4")]
+    table = Table("T", "C.", ["nodes", "arm"], ["accuracy"], ["CWE"])
+    page = write_experiment(Found("fake", (), table, rows), tmp_path / "results")[2].read_text()
+    lines = [line.split("|")[1:3] for line in page.splitlines() if "CWE  " in line or "QIG  " in line]
+    assert [(a.strip(), b.strip()) for a, b in lines] == [("2", "CWE"), ("", "QIG"), ("4", "CWE"), ("", "QIG")]
