@@ -142,5 +142,17 @@ def _on_meta(directory: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, Mapp
     maps = [getattr(getattr(module, "_hf_hook", None), "weights_map", None) for module in model.modules()]
     tensors = next(found.dataset for found in maps if found is not None)
     remove_hook_from_submodules(model)
+    _untie(model, tensors)
     model.eval().requires_grad_(False)
     return model, tensors
+
+
+def _untie(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
+    """A head that the files hold beside different embeddings is its own, whatever config.json or the class says.
+
+    InternVL3's published config says nothing and its class ties by default. Transformers decides like this when it
+    reads the weights, but not when it leaves them on disk.
+    """
+    for head, embeddings in model.all_tied_weights_keys.items():
+        if head in tensors and not torch.equal(tensors[head], tensors[embeddings]):
+            model.config.tie_word_embeddings = False
