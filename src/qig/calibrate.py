@@ -16,7 +16,7 @@ from qig.blockwise.run import BlockPass
 from qig.blockwise.timing import PeakMemory, Stopwatch
 from qig.config.schema import Config
 from qig.config.validation import needs_calibration
-from qig.data.calibration import CalibrationBatch, collate, digest, samples_of
+from qig.data.calibration import CalibrationBatch, CalibrationData, calibration_data
 from qig.models.checkpoint import content_hash, resolve
 from qig.models.loading import LoadedModel, open_model
 from qig.quantization.setting import Setting
@@ -34,7 +34,8 @@ def quantize(config: Config, device: torch.device, folder: Path) -> None:
     with PeakMemory(device) as memory:
         with watch("calibration"):
             loaded = open_model(config.model, device)
-            batches = _batches(loaded, config)
+            data = _calibration(loaded, config)
+            batches = data.batches
         block_pass = BlockPass(loaded, batches, config, activations, folder)
         with watch("quantization"):
             blocks = block_pass.run()
@@ -57,24 +58,15 @@ def quantize(config: Config, device: torch.device, folder: Path) -> None:
             "timings": {**watch.seconds, **stages},
             "memory": {"peak_host_bytes": memory.host_bytes, "peak_device_bytes": memory.device_bytes},
             "model_bytes": model_bytes(loaded, Setting.of(config.quant)),
-            "calibration": {
-                "samples": [name for _, name in sorted(_named(batches))],
-                "sha256": digest(batches) if batches else None,
-            },
+            "calibration": data.record() if batches else None,
         },
     )
 
 
-def _batches(loaded: LoadedModel, config: Config) -> list[CalibrationBatch]:
+def _calibration(loaded: LoadedModel, config: Config) -> CalibrationData:
     if not needs_calibration(config):
-        return []
-    samples = samples_of(config.calibration)
-    budget = config.calibration.tokens_per_batch
-    return collate(samples, loaded.processor, loaded.model, loaded.image_token_ids, budget)
-
-
-def _named(batches: list[CalibrationBatch]) -> list[tuple[int, str]]:
-    return [pair for batch in batches for pair in zip(batch.order, batch.ids, strict=True)]
+        return CalibrationData([], {})
+    return calibration_data(config.calibration, loaded.processor, loaded.model, loaded.image_token_ids)
 
 
 def _tokens(batches: list[CalibrationBatch]) -> dict[str, Tensor]:

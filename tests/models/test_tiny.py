@@ -214,7 +214,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
 def test_command_trains_and_saves(tmp_path):
     """A few steps: nothing is learned, but every part of a checkpoint is written and can be loaded."""
     sizes = ("--steps", "2", "--alignment-steps", "2", "--test-questions", "1")
-    done = command("--model", "tiny_internvl", "--out", str(tmp_path / "new" / "folder"), *sizes)
+    done = command("model=tiny_internvl", "--out", str(tmp_path / "new" / "folder"), *sizes)
     assert done.returncode == 0, done.stderr
     assert "s left" in done.stdout
     folder = tmp_path / "new" / "folder"
@@ -228,9 +228,9 @@ def test_command_trains_and_saves(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--model", "tiny_gpt"], "tiny_internvl"),
-        (["--model", "tiny_internvl", "--steps", "0"], "'0' is not a whole number above 0"),
-        (["--model", "tiny_internvl", "--out", __file__], "is a file, a folder was expected"),
+        (["model=tiny_gpt"], "tiny_internvl"),
+        (["model=tiny_internvl", "--steps", "0"], "'0' is not a whole number above 0"),
+        (["model=tiny_internvl", "--out", __file__], "is a file, a folder was expected"),
     ],
 )
 def test_command_line_mistakes_are_explained(arguments, complaint, tmp_path, capsys):
@@ -240,7 +240,7 @@ def test_command_line_mistakes_are_explained(arguments, complaint, tmp_path, cap
 
 
 def test_command_checks_the_question_count_before_training(tmp_path, capsys):
-    arguments = ["--model", "tiny_internvl", "--out", str(tmp_path / "new"), "--test-questions", "1000"]
+    arguments = ["model=tiny_internvl", "--out", str(tmp_path / "new"), "--test-questions", "1000"]
     assert main(arguments) == 1
     assert "fewer than 1000 of each" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

@@ -19,10 +19,12 @@ from qig.config.schema import Config
 from qig.config.validation import needs_calibration
 
 PACKAGE = Path(__file__).resolve().parents[1]
-QUANTIZATION_CODE = ("blockwise", "data", "equalization", "models/*.py", "quantization", "rounding", "sensitivity")
-EVALUATION_CODE = ("evaluation", "data/digitgrid", "models/*.py")  # models: what loads the 16-bit one
-COMPUTING = ("torch", "transformers", "numpy")
-BENCHMARKING = (*COMPUTING, "lmms-eval")
+QUANTIZATION_CODE = (
+    "blockwise", "calibrate.py", "data", "equalization", "models/*.py", "quantization", "rounding", "sensitivity"
+)  # fmt: skip
+EVALUATION_CODE = ("evaluation", "data/digitgrid", "models/*.py", "quantized.py")  # models: what loads the 16-bit one
+COMPUTING = ("torch", "torchvision", "transformers", "tokenizers", "numpy", "pillow", "datasets")
+BENCHMARKING = (*COMPUTING, "lmms-eval", "qwen-vl-utils")
 
 
 def digest(value: Any) -> str:
@@ -37,7 +39,7 @@ def code_version(parts: tuple[str, ...]) -> str:
     files = {
         file
         for part in parts
-        for file in (PACKAGE.glob(part) if "*" in part else (PACKAGE / part).rglob("*"))
+        for file in (PACKAGE.glob(part) if "*" in part or part.endswith(".py") else (PACKAGE / part).rglob("*"))
         if file.suffix in (".py", ".yaml")
     }
     return digest({str(f.relative_to(PACKAGE)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)})
@@ -58,8 +60,8 @@ def model_identity(config: Config, checkpoint_hash: str, device: str) -> dict[st
     }
 
 
-def quantized_key(config: Config, model: dict[str, Any]) -> str | None:
-    """Identity of the quantized model; ``None`` in 16 bits."""
+def quantized_key(config: Config, model: dict[str, Any], calibration: str | None) -> str | None:
+    """Identity of the quantized model; ``None`` in 16 bits. ``calibration``: hash of the calibration set's content."""
     if config.quant.weights is None:
         return None
     data_driven = needs_calibration(config)
@@ -70,7 +72,7 @@ def quantized_key(config: Config, model: dict[str, Any]) -> str | None:
             "equalization": config.equalization,
             "rounding": config.rounding,
             "sensitivity": config.sensitivity if data_driven else None,
-            "calibration": config.calibration if data_driven else None,
+            "calibration": [config.calibration, calibration] if data_driven else None,
             "seed": config.seed if data_driven else None,
             "code": code_version(QUANTIZATION_CODE),
             "versions": versions(COMPUTING),
@@ -83,7 +85,7 @@ def evaluation_key(config: Config, model: dict[str, Any], quantized: str | None)
     return digest(
         {
             "model": quantized or model,
-            "evaluation": config.evaluation,
+            "evaluation": {**asdict(config.evaluation), "processes": None},  # they change no answer
             "code": code_version(EVALUATION_CODE),
             "versions": versions(BENCHMARKING),
         }

@@ -281,6 +281,8 @@ class InterleavedCalibration(Calibration):
 
 @dataclass
 class Evaluation:
+    """``processes``: how many share the questions, each with the model on an accelerator of its own."""
+
     tasks: list[str] = MISSING
     limit: int | None = MISSING
     batch_size: int = MISSING
@@ -288,6 +290,7 @@ class Evaluation:
     protocol: Literal["plain", "wrapper", "corrected"] = MISSING
     max_empty_share: float = MISSING
     max_unparsed_share: float = MISSING
+    processes: int = MISSING
     seed: int = MISSING
 
 

@@ -28,6 +28,7 @@ from qig.config.schema import (
     QigSensitivity,
     Quant,
     Rounding,
+    SmoothQuantEqualization,
     UniformSensitivity,
 )
 from qig.errors import ConfigError, choices
@@ -83,6 +84,7 @@ def check(config: Config) -> None:
     _check_rounding(config)
     _check_calibration("calibration", config.calibration)
     _at_least("evaluation.batch_size", config.evaluation.batch_size, 1)
+    _at_least("evaluation.processes", config.evaluation.processes, 1)
     if config.evaluation.limit is not None:
         _at_least("evaluation.limit", config.evaluation.limit, 1)
     for name in ("max_empty_share", "max_unparsed_share"):
@@ -148,6 +150,8 @@ def _check_equalization(equalization: Equalization) -> None:
     for site in equalization.sites:
         if site not in SITES:
             raise ConfigError(choices(site, SITES, "equalization site"))
+    if isinstance(equalization, SmoothQuantEqualization) and not 0 <= equalization.alpha <= 1:
+        raise ConfigError(f"equalization.alpha={equalization.alpha}: expected 0 (weights alone) to 1 (inputs alone)")
     if isinstance(equalization, GridEqualization):
         _at_least("equalization.points", equalization.points, 1)
         if equalization.step <= 0:

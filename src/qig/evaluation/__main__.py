@@ -41,7 +41,7 @@ def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
 
     from qig.environment import quiet
     from qig.quantized import load_checkpoint
-    from qig.runner import device_name
+    from qig.stages import device_name
 
     from .parallel import evaluate_into, own_device
 

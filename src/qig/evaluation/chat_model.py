@@ -6,6 +6,7 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
 from lmms_eval.utils import Collator
 from loguru import logger
+from PIL.Image import DecompressionBombError
 from tqdm import tqdm
 
 from qig.errors import EvaluationError
@@ -89,7 +90,20 @@ class QigChatModel(lmms):
         return collator.get_original(answers)
 
     def conversation(self, arguments: tuple) -> Conversation:
-        """What the model is asked by one request, pictures loaded; ``arguments`` are those of the request."""
+        """What the model is asked by one request, pictures loaded; ``arguments`` are those of the request.
+
+        Raises:
+            EvaluationError: a picture cannot be read; names the task and the document.
+        """
+        try:
+            return self._conversation(arguments)
+        except (OSError, SyntaxError, DecompressionBombError) as error:
+            doc_id, task, split = arguments[3:]
+            raise EvaluationError(
+                f"a picture of task {task!r}, split {split!r}, document {doc_id} cannot be read: {error}"
+            ) from error
+
+    def _conversation(self, arguments: tuple) -> Conversation:
         if callable(arguments[1]):
             _, doc_to_messages, _, doc_id, task, split = arguments
             return chat_conversation(doc_to_messages(self.task_dict[task][split][doc_id]), self.protocol)
@@ -113,7 +127,7 @@ def _options(arguments: tuple) -> dict:
 
 def _load(checkpoint: str, device: str | None):
     from qig.quantized import load_checkpoint
-    from qig.runner import device_name
+    from qig.stages import device_name
 
     loaded = load_checkpoint(checkpoint, own_device(device or device_name("auto")))
     return loaded.model, loaded.processor

@@ -87,7 +87,8 @@ def evaluate_into(folder: Path, loaded, evaluation: Evaluation) -> None:
     from .benchmark import evaluate
     from .ranks import Ranks
 
-    result = evaluate(loaded.model, loaded.processor, **asdict(evaluation))
+    settings = {name: value for name, value in asdict(evaluation).items() if name != "processes"}
+    result = evaluate(loaded.model, loaded.processor, **settings)
     if not Ranks.of_environment().is_main:
         return
     with (folder / SAMPLES).open("w") as stream:

@@ -24,8 +24,7 @@ from qig.experiment.spec import Table, read_table
 from qig.experiment.sweeper import plain
 from qig.models import checkpoint
 from qig.report.records import Run, load_run
-from qig.runner import Keys, Stages, device_name
-from qig.store import Store
+from qig.stages import Keys, Stages
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def plan(name: str, overrides: Sequence[str] = ()) -> list[Planned]:
             folder = checkpoint.resolve(config.model.path)
             if folder not in hashes:  # gigabytes, for a real model
                 hashes[folder] = checkpoint.content_hash(folder)
-            stages = Stages(Store(config.store), hashes[folder], device_name(config.device))
+            stages = Stages.of(config, hashes[folder])
             planned.append(Planned(job, config, stages.keys(config), stages))
     return planned
 

@@ -24,9 +24,31 @@ CONTENT = (".safetensors", ".json", ".jinja", ".txt", ".model")
 def resolve(path: str) -> Path:
     """The directory of ``embedded:NAME``, of a local path, or of a hub id (downloaded once by huggingface_hub).
 
+    A directory in InternVL2's published format is answered by its conversion into the native one, made at first use.
+
     Raises:
-        ModelError: no such directory, no ``config.json`` in it, or the hub is out of reach.
+        ModelError: no such directory, no ``config.json`` in it, a format that cannot be converted, or the hub is out of
+            reach.
     """
+    from qig.models import internvl2
+
+    directory = _located(path)
+    return _converted(directory) if internvl2.is_original(directory) else directory
+
+
+def _converted(directory: Path) -> Path:
+    """The native form of an InternVL2 directory, kept in the cache under the hash of what it was made from."""
+    from qig.models.internvl2 import convert
+    from qig.store import Store
+
+    key = content_hash(directory)[:16]
+    cache = cache_dir()
+    if (cache / "converted" / key / "config.json").is_file():  # it was complete when it got its name
+        return cache / "converted" / key
+    return Store(cache).make("converted", key, lambda folder: convert(directory, folder))[0]
+
+
+def _located(path: str) -> Path:
     if path.startswith(EMBEDDED):
         from qig.models.tiny import checkpoint_dir
 

@@ -26,9 +26,9 @@ def sft_loss(logits: Tensor, targets: Tensor) -> Tensor:
         logits: ``[batch, tokens, vocabulary]``.
         targets: ``[batch, tokens]``, the token that follows; -100 where nothing is learned.
     """
-    losses = functional.cross_entropy(
-        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="none"
-    ).view(targets.shape)
+    precise = logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32))
+    losses = functional.cross_entropy(precise, targets.flatten(), ignore_index=IGNORE, reduction="none")
+    losses = losses.view(targets.shape)
     return (losses.sum(1) / (targets != IGNORE).sum(1)).sum()
 
 

@@ -47,7 +47,7 @@ def token_weights(estimator: Estimator, view: SiteView, config: Sensitivity) -> 
         for v, mask in zip(values, real, strict=True)
     ]
     values = normalized(values, config.normalize)
-    if config.control == "modality_mean":
+    if config.control == "modality_mean" and not estimator.per_modality:  # whose weights are means already
         values = [modality_means(v, kinds) for v, kinds in zip(values, view.kinds, strict=True)]
     elif config.control == "permuted":
         values = [_permuted(v, batch, view, config) for batch, v in enumerate(values)]

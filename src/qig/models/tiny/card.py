@@ -28,7 +28,7 @@ asked one at a time through the saved processor, weights in {dtype}:
 
 ## How it was trained
 
-`qig-train-tiny --model {name} --seed {seed} --steps {steps}`: {cpu_minutes:.0f} minutes of CPU time on {threads}
+`qig-train-tiny model={name} --seed {seed} --steps {steps}`: {cpu_minutes:.0f} minutes of CPU time on {threads}
 thread(s), {wall_minutes:.0f} by the clock with whatever else that machine was doing (AdamW, peak learning rate
 {learning_rate:g}, {images} images a step with about a dozen prompts each).
 

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from qig.errors import QigError
+from qig.errors import QigError, choices
 from qig.models.tiny import TINY_MODELS
 
 # Large blocks come back every step; without these, glibc returns them to the system each time (half the speed).
@@ -29,6 +29,13 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _model(text: str) -> str:
+    name = text.removeprefix("model=")
+    if name not in TINY_MODELS:
+        raise argparse.ArgumentTypeError(choices(name, TINY_MODELS, "tiny model"))
+    return name
+
+
 def _folder(text: str) -> Path:
     if Path(text).exists() and not Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is a file, a folder was expected")
@@ -42,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         "its processor, a model card and a record of the training. Runs on the CPU, offline, in 20 to 30 minutes. "
         "Equal arguments on one thread train the same model.",
     )
-    parser.add_argument("--model", required=True, choices=TINY_MODELS, help="the architecture")
+    parser.add_argument("model", type=_model, metavar="model=NAME", help=f"the architecture: {', '.join(TINY_MODELS)}")
     parser.add_argument("--out", required=True, type=_folder, help="folder of the checkpoint; created if absent")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, scenes and questions (default: 0)")
     parser.add_argument("--steps", type=_positive, help="training steps (default: the recipe's, 20 to 30 minutes)")

@@ -1,0 +1,184 @@
+"""The stages of a run as artefacts of the store: their identities, how they are made, and the record over them.
+
+Nothing heavy is imported before it is known that something must be computed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qig.config import identity
+from qig.config.schema import Config
+from qig.config.validation import needs_calibration
+from qig.data.sets import content_hash
+from qig.errors import ConfigError
+from qig.store import Store, write_json
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Keys:
+    quantized: str | None
+    evaluation: str
+    run: str
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The artefacts of one configuration and of its baselines: their identities, and how they are made."""
+
+    store: Store
+    checkpoint_hash: str
+    calibration_hash: str | None
+    device: str
+
+    @classmethod
+    def of(cls, config: Config, checkpoint_hash: str) -> Stages:
+        """Of a resolved configuration and its baselines.
+
+        Raises:
+            QigError: the device is not there, the calibration set is not there, or the store cannot be written.
+        """
+        data = content_hash(config.calibration) if needs_calibration(config) else None
+        return cls(Store(config.store), checkpoint_hash, data, device_name(config.device))
+
+    def keys(self, config: Config) -> Keys:
+        model = identity.model_identity(config, self.checkpoint_hash, self.device.partition(":")[0])
+        quantized = identity.quantized_key(config, model, self.calibration_hash)
+        evaluation = identity.evaluation_key(config, model, quantized)
+        return Keys(quantized, evaluation, identity.run_key(config, quantized, evaluation))
+
+    def has_record(self, config: Config) -> bool:
+        return self.store.find("runs", self.keys(config).run) is not None
+
+    def record(self, config: Config) -> tuple[str, bool]:
+        """The id of the run record, made if need be with the stages before it; and whether it was there."""
+        keys = self.keys(config)
+        title = f"{config.model.name} {config.quant.name} {config.method}"
+        folder, cached = self.store.make("runs", keys.run, lambda f: self._make(f, config, keys, title))
+        log.info("%s: %s %s", title, "already in the store, run" if cached else "run", folder.name)
+        return keys.run, cached
+
+    def _make(self, folder: Path, config: Config, keys: Keys, title: str) -> None:
+        import torch
+
+        from qig.calibrate import quantize
+        from qig.environment import environment
+        from qig.models.loading import open_model
+        from qig.quantized import RECORD, model_bytes
+
+        device = torch.device(self.device)
+        _prepare(config)
+        quantized: dict[str, Any] = {"sites": [], "timings": {}, "memory": {}, "calibration": None}
+        stage = None
+        if keys.quantized is not None:
+            log.info("%s: quantizing", title)
+            stage, _ = self.store.make(
+                "quantized", keys.quantized, lambda f: quantize(config, device, f), resumable=True
+            )
+            quantized = json.loads((stage / RECORD).read_text())
+        log.info("%s: evaluating on %s", title, ", ".join(config.evaluation.tasks))
+        samples, _ = self.store.make("evaluation", keys.evaluation, lambda f: _evaluate(config, device, stage, f))
+        evaluated = json.loads((samples / "evaluation.json").read_text())
+        write_json(
+            folder / "record.json",
+            {
+                "id": keys.run,
+                "method": config.method,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "config": asdict(config),
+                "stages": {
+                    "calibration": quantized["calibration"],
+                    "quantized": keys.quantized,
+                    "evaluation": keys.evaluation,
+                },
+                "checkpoint": {"path": config.model.path, "sha256": self.checkpoint_hash},
+                "environment": environment(device),
+                "timings": {**quantized["timings"], **evaluated["timings"]},
+                "memory": _larger(quantized["memory"], evaluated["memory"]),
+                "model_bytes": quantized.get("model_bytes") or model_bytes(open_model(config.model, device), None),
+                "sites": quantized["sites"],
+                "metrics": evaluated["metrics"],
+                "protocol": evaluated["protocol"],
+                "versions": evaluated["versions"],
+            },
+        )
+
+
+def _evaluate(config: Config, device: torch.device, quantized: Path | None, folder: Path) -> None:
+    """Benchmark the 16-bit model, or the one that the quantized stage's folder holds."""
+    from qig.blockwise.timing import PeakMemory, Stopwatch
+    from qig.evaluation.parallel import RESULT, Job, evaluate_into, launch
+    from qig.models.loading import load
+    from qig.quantized import apply_quantized
+
+    watch, processes = Stopwatch(), config.evaluation.processes
+    with PeakMemory(device) as memory, watch("evaluation"):
+        if processes > 1:
+            quant = None if quantized is None else config.quant
+            job = Job(config.model, quant, quantized, config.evaluation, str(device), config.threads, folder)
+            launch(job, processes)
+        else:
+            loaded = load(config.model, device)
+            if quantized is not None:
+                apply_quantized(loaded, config.quant, quantized)
+            evaluate_into(folder, loaded, config.evaluation)
+    found = json.loads((folder / RESULT).read_text())
+    found["timings"] = watch.seconds
+    found["memory"] = {"peak_host_bytes": memory.host_bytes, "peak_device_bytes": memory.device_bytes}
+    write_json(folder / RESULT, found)
+
+
+def _larger(*memories: dict[str, int | None]) -> dict[str, int | None]:
+    """The peak of a whole run is the larger one of its stages' peaks."""
+    names = {name for memory in memories for name in memory}
+    return {
+        name: max((m[name] for m in memories if m.get(name) is not None), default=None) for name in sorted(names)
+    }
+
+
+def device_name(configured: str) -> str:
+    """The device that the configuration means; ``auto`` is the first accelerator that torch finds, else ``cpu``.
+
+    Raises:
+        ConfigError: torch does not know the device, or it is not there.
+    """
+    import torch
+
+    if configured == "auto":
+        return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
+    try:
+        torch.empty(0, device=configured)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device={configured!r} cannot be used ({reason}); choose auto, cpu, or one that is there"
+        ) from error
+    return configured
+
+
+def _prepare(config: Config) -> None:
+    """Threads, seeds, deterministic kernels where they exist, and quiet libraries."""
+    import random
+
+    import numpy as np
+    import torch
+
+    from qig.environment import quiet
+
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    random.seed(config.seed)
+    np.random.seed(config.seed)
+    torch.manual_seed(config.seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    quiet()
