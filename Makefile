@@ -45,9 +45,9 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[test]'
 	touch $@
 
-# Plain name==version lines of everything that .[test,cluster,export,notebooks] installs; no addresses.
+# Plain name==version lines of everything that .[test,cluster,notebooks] installs; no addresses.
 lock: $(VENV)/.installed-test
-	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[test,cluster,export,notebooks]'
+	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[test,cluster,notebooks]'
 	$(BIN)/python -m pip list --format=freeze --exclude-editable | grep -vE '^(pip|setuptools|qig)=' > requirements.lock
 
 clean:

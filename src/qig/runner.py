@@ -11,6 +11,7 @@ from pathlib import Path
 from qig.config.schema import Config
 from qig.config.validation import baseline, needs_calibration, resolve
 from qig.data.sets import check_available
+from qig.errors import ConfigError
 from qig.evaluation.datasets import check_datasets
 from qig.evaluation.registry import check_tasks
 from qig.models import checkpoint
@@ -43,6 +44,10 @@ class Prepared:
         if needs_calibration(self.config):
             check_available(self.config.calibration)
         weights = self.config.quant.weights
+        if weights is not None and checkpoint.is_quantized(directory):
+            raise ConfigError(
+                f"{directory} is quantized already: evaluate it with method=none, or quantize its 16-bit checkpoint"
+            )
         if weights is not None:
             checkpoint.check_group_size(directory, self.config.quant.linears, weights.group_size)
         self._stages = Stages.of(self.config, checkpoint.content_hash(directory))

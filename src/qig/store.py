@@ -51,7 +51,7 @@ class Store:
         folder = self.path(kind, key)
         if not folder.is_dir():
             return None
-        damage = _damage(folder)
+        damage = find_damage(folder)
         if damage is None:
             return folder
         aside = folder.with_name(f".damaged-{key}")
@@ -87,7 +87,7 @@ class Store:
                     shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True, exist_ok=True)
                 build(partial)
-                _write_manifest(partial)
+                write_manifest(partial)
                 partial.rename(self.path(kind, key))
             except OSError as error:
                 if error.errno not in DISK_ERRORS:  # a build's own trouble, such as a network that is down
@@ -128,7 +128,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _write_manifest(folder: Path) -> None:
+def write_manifest(folder: Path) -> None:
+    """Checksums of all files of a folder, written last: what makes it a finished one."""
     sums = {str(f.relative_to(folder)): _sha256(f) for f in _files(folder)}
     temporary = folder / (MANIFEST + ".tmp")
     with temporary.open("w") as stream:
@@ -138,8 +139,8 @@ def _write_manifest(folder: Path) -> None:
     temporary.rename(folder / MANIFEST)
 
 
-def _damage(folder: Path) -> str | None:
-    """What is wrong with a finished folder, or ``None``."""
+def find_damage(folder: Path) -> str | None:
+    """What is wrong with a finished folder, by its manifest of checksums; ``None`` if nothing is."""
     try:
         sums = json.loads((folder / MANIFEST).read_text())
         for name, expected in sums.items():

@@ -137,6 +137,11 @@ def model_type(directory: Path) -> str:
         raise ModelError(f"{file} does not say the model_type: {type(error).__name__}: {error}") from error
 
 
+def is_quantized(directory: Path) -> bool:
+    """Whether the checkpoint holds integers that transformers unpacks, as an exported one does."""
+    return "quantization_config" in json.loads((directory / "config.json").read_text())
+
+
 def tensor_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
     """Shape of each tensor, read from the safetensors headers.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +79,8 @@ class LoadedModel:
 
     def in_memory(self) -> LoadedModel:
         """The whole of an opened model on its device."""
+        if self.source is None:
+            return self
         fill(self.model, "", self.source.tensors, self.source.device, skip=self._prefix)
         self.model.tie_weights()
         for index, block in enumerate(self.blocks):
@@ -106,17 +109,25 @@ def load(config: Model, device: torch.device) -> LoadedModel:
 def open_model(config: Model, device: torch.device) -> LoadedModel:
     """The model without its weights, which ``LoadedModel.block`` and ``frame`` bring in from the checkpoint's files.
 
+    A checkpoint that is quantized already is brought in whole: transformers unpacks its integers.
+
     Raises:
         ModelError: absent or damaged checkpoint, or unknown architecture.
     """
     directory = checkpoint.resolve(config.path)
     architecture = architecture_of(checkpoint.model_type(directory))
     checkpoint.tensor_shapes(directory)  # a truncated file is named before transformers sees it
-    model, tensors = _on_meta(directory, getattr(torch, config.dtype))
+    dtype = getattr(torch, config.dtype)
     try:
         processor = AutoProcessor.from_pretrained(directory, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise ModelError(f"{directory} cannot be loaded by transformers: {error}") from error
+    if checkpoint.is_quantized(directory):
+        if config.outliers.sigma:
+            raise ModelError(f"{directory} is quantized already: outliers need model.outliers.sigma=0 here")
+        model = _from_pretrained(directory, dtype).to(device).eval().requires_grad_(False)
+        return LoadedModel(model, processor, architecture)
+    model, tensors = _on_meta(directory, dtype)
     blocks = model.get_submodule(architecture.text_model).layers
     outliers = outlier_scales(blocks, architecture.sites, config.outliers.sigma, config.outliers.seed)
     return LoadedModel(model, processor, architecture, Source(tensors, outliers, device))
@@ -130,21 +141,26 @@ def _on_meta(directory: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, Mapp
     """
     from accelerate.hooks import remove_hook_from_submodules
 
-    try:
-        model, report = AutoModelForImageTextToText.from_pretrained(
-            directory, dtype=dtype, device_map={"": "disk"}, local_files_only=True, output_loading_info=True
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{directory} cannot be loaded by transformers: {error}") from error
-    if report["missing_keys"]:  # transformers would leave them at random values
-        missing = sorted(report["missing_keys"])
-        raise ModelError(f"{directory} lacks {len(missing)} weights of the model: {', '.join(missing[:3])}")
+    model = _from_pretrained(directory, dtype, device_map={"": "disk"})
     maps = [getattr(getattr(module, "_hf_hook", None), "weights_map", None) for module in model.modules()]
     tensors = next(found.dataset for found in maps if found is not None)
     remove_hook_from_submodules(model)
     _untie(model, tensors)
     model.eval().requires_grad_(False)
     return model, tensors
+
+
+def _from_pretrained(directory: Path, dtype: torch.dtype, **options: Any) -> PreTrainedModel:
+    try:
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            directory, dtype=dtype, local_files_only=True, output_loading_info=True, **options
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise ModelError(f"{directory} cannot be loaded by transformers: {error}") from error
+    if report["missing_keys"]:  # transformers would leave them at random values
+        missing = sorted(report["missing_keys"])
+        raise ModelError(f"{directory} lacks {len(missing)} weights of the model: {', '.join(missing[:3])}")
+    return model
 
 
 def _untie(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:

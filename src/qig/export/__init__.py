@@ -1,0 +1,1 @@
+"""A run's quantized model as a compressed-tensors checkpoint that others load: written, verified, measured."""

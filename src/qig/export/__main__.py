@@ -1,0 +1,58 @@
+"""``qig-export RUN --to DIR``: a finished run as a compressed-tensors checkpoint that others load."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from qig.config import conf_dir
+from qig.errors import QigError
+
+GIGABYTE = 10**9
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 1 when there is nothing exported, or what is there is not the run's export."""
+    store = OmegaConf.load(conf_dir() / "config.yaml").store
+    parser = argparse.ArgumentParser(prog="qig-export", description=__doc__)
+    parser.add_argument("run", help="id of a run (the closing table shows its beginning), or its folder STORE/runs/ID")
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="directory to write, not there or empty")
+    parser.add_argument("--store", type=Path, default=Path(store), help="where the run is (default: %(default)s)")
+    parser.add_argument("--shard-size", type=float, default=5, metavar="GB", help="largest file (default: %(default)s)")
+    parser.add_argument("--verify", action="store_true", help="write nothing: derive every tensor anew and compare")
+    options = parser.parse_args(arguments)
+    if not options.shard_size > 0:
+        parser.error(f"--shard-size {options.shard_size:g}: expected more than 0 GB")
+    try:
+        print(_run(options))
+    except QigError as error:
+        print(f"qig-export: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(options: argparse.Namespace) -> str:
+    from qig.environment import quiet
+    from qig.export.source import open_source
+
+    source = open_source(options.run, options.store)
+    quiet()
+    from qig.export.tensors import Plan
+    from qig.export.verify import verify
+    from qig.export.write import check_free, write
+
+    if not options.verify:
+        check_free(options.to)
+    plan = Plan.of(source)
+    if options.verify:
+        return f"{options.to}: {verify(plan, options.to)} tensors and all files are those of run {source.run.id}"
+    write(plan, options.to, round(options.shard_size * GIGABYTE))
+    return f"run {source.run.id} exported to {options.to}; how to load it stands in its README.md"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""The model card, written from the run record: nothing in it is typed in by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from qig.errors import QigError
+from qig.export.loading_notes import loading
+from qig.export.sizes import sizes
+from qig.export.source import Source
+from qig.models.checkpoint import EMBEDDED
+from qig.report.cells import METHODS, byte_size
+from qig.report.comparison import Compared, comparison
+from qig.report.records import Run, load_run
+from qig.report.render import markdown
+
+RECIPE = ("quant", "sensitivity", "equalization", "rounding")
+CITATION = """\
+```bibtex
+@inproceedings{qig,
+  title         = {Quantization-aware Integrated Gradients},
+  booktitle     = {CVPR},
+  year          = {2026},
+  eprint        = {2603.17809},
+  archiveprefix = {arXiv}
+}
+```"""
+
+
+def model_card(source: Source, folder: Path, name: str) -> str:
+    """Markdown with the hub's front matter; ``folder`` holds the exported files, ``name`` is what it will be called."""
+    run = source.run
+    title = f"{run.model}, {run.setting}, {METHODS.get(run.method, run.method)}"
+    sections = [
+        _front_matter(run.config["model"]["path"]),
+        f"# {title}",
+        f"Integer weights of [QIG](https://arxiv.org/abs/2603.17809)'s quantization framework, version "
+        f"{run.record['environment']['packages']['qig']}, run `{run.id}`, in the compressed-tensors format. The "
+        f"decoder's linear layers are quantized; equalization is folded into norms and weights; everything else is "
+        f"the checkpoint's, as it was.",
+        *_outliers(run),
+        "## Recipe",
+        _yaml({part: run.config[part] for part in RECIPE}),
+        "## Calibration",
+        _calibration(run),
+        "## Results",
+        markdown(comparison([_beside_baselines(run)])).strip(),
+        f"Evaluated with lmms-eval {run.record['versions']['lmms-eval']}, as the fake-quantized model.",
+        "## Size",
+        _size_table(source, folder),
+        "## Loading",
+        loading(source.quant, run.config["model"]["dtype"], name),
+        "## Citation",
+        CITATION,
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter(path: str) -> str:
+    values: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "image-text-to-text"}
+    if not path.startswith(EMBEDDED) and not Path(path).expanduser().exists():
+        values["base_model"] = path
+        values["base_model_relation"] = "quantized"
+    values["tags"] = ["compressed-tensors", "quantization", "qig"]
+    return f"---\n{OmegaConf.to_yaml(OmegaConf.create(values))}---"
+
+
+def _outliers(run: Run) -> list[str]:
+    if run.outlier_sigma == 0:
+        return []
+    return [
+        f"**Synthetic outliers** (sigma = {run.outlier_sigma:g}), which leave the 16-bit model's function as it is, "
+        f"were put into the model before it was quantized, and are part of these weights."
+    ]
+
+
+def _calibration(run: Run) -> str:
+    calibration = run.record["stages"]["calibration"]
+    if not calibration or not calibration["samples"]:
+        return "None: the method needs no data."
+    samples = f"{len(calibration['samples'])} samples, SHA-256 of what the model was shown `{calibration['sha256']}`."
+    return f"{samples}\n\n{_yaml({'calibration': run.config['calibration']})}"
+
+
+def _beside_baselines(run: Run) -> Compared:
+    """The run, with the 16-bit and RTN runs of its model, setting, evaluation and seed where the store has them."""
+    same = ("model", "evaluation", "seed")
+    found: dict[str, Run] = {}
+    for folder in sorted((run.store / "runs").iterdir()):
+        try:
+            other = load_run(run.store, folder.name)
+        except (QigError, OSError):
+            continue  # unfinished or damaged: not this run's concern
+        if all(other.config[key] == run.config[key] for key in same) and (
+            other.method == "none" or other.config["quant"] == run.config["quant"]
+        ):
+            found[other.method] = other
+    return Compared(run, found.get("none"), found.get("rtn"))
+
+
+def _size_table(source: Source, folder: Path) -> str:
+    rows = ["| bytes on disk | 16 bit | here | ratio |", "|:--|--:|--:|--:|"]
+    rows += [
+        f"| {what} | {byte_size(size.sixteen_bit)} | {byte_size(size.stored)} | {size.ratio:.3f} |"
+        for what, size in sizes(folder, source.checkpoint).items()
+    ]
+    return "\n".join(rows)
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    return f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(values))}```"

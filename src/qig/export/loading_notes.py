@@ -1,0 +1,67 @@
+"""What a model card says of loading: how, what was run, and where a runtime departs from what was evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+TRANSFORMERS = """\
+```python
+# pip install "transformers>=5.20" "compressed-tensors>=0.17"
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+model = AutoModelForImageTextToText.from_pretrained("{name}")
+processor = AutoProcessor.from_pretrained("{name}")
+```"""
+LMMS_EVAL = """\
+```sh
+python -m lmms_eval --model qig --model_args checkpoint={name} --tasks TASK
+```"""
+WEIGHT_ONLY = (
+    "Weights are unpacked while they are loaded, and are then bit by bit those that were evaluated: what is saved is "
+    "disk, not memory."
+)
+ACTIVATIONS = (
+    "Weights are unpacked at the first forward pass: what is saved is disk, not memory. Activations are quantized by "
+    "whoever runs the model, and the format cannot say how their scale is found. The model was evaluated with "
+    "max|x| / 127 per token; compressed-tensors, in transformers, divides by 127.5. Integers and scales of the weights "
+    "are those that were evaluated; logits differ as the rounding of activations does."
+)
+HALF_PRECISION = (
+    "The files keep scales in float32, as they were evaluated; transformers casts them to {dtype} while it loads "
+    'them, which moves each weight by about one rounding of that type. With `dtype="float32"` they stay as they are.'
+)
+
+
+def loading(quant: Mapping[str, Any], dtype: str, name: str) -> str:
+    """Markdown on transformers, vLLM and lmms-eval for a bit setting and the data type that was computed in."""
+    parts = [
+        "**transformers**, on CPU: run, in the framework's tests, on its embedded models of three architectures.",
+        TRANSFORMERS.format(name=name),
+    ]
+    if quant["activations"] is None:
+        parts.append(WEIGHT_ONLY)
+    else:
+        parts.append(ACTIVATIONS)
+        if dtype != "float32":
+            parts.append(HALF_PRECISION.format(dtype=dtype))
+    parts += [
+        f"**vLLM**: not run. By its documentation it has {_vllm(quant)}.",
+        "**lmms-eval**, with the `qig` package installed: run, in the same tests.",
+        LMMS_EVAL.format(name=name),
+    ]
+    return "\n\n".join(parts)
+
+
+def _vllm(quant: Mapping[str, Any]) -> str:
+    weights = quant["weights"]
+    if quant["activations"] is not None:
+        if weights["bits"] == 8 and weights["group_size"] is None:
+            return "CUDA kernels for 8-bit weights and activations"
+        return (
+            f"kernels for {weights['bits']}-bit weights with 8-bit activations on Arm CPUs; none for CUDA was confirmed"
+        )
+    grid = "symmetric" if weights["symmetric"] else "asymmetric"
+    if weights["bits"] == 4:
+        return f"CUDA kernels (Marlin) for {grid} 4-bit weights"
+    return f"support for {weights['bits']}-bit weights in its newest versions; {grid} ones were not confirmed"

@@ -1,0 +1,45 @@
+"""An exported checkpoint scores what its run scored: evaluated by us, and by lmms-eval's own command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import qig
+
+SOURCE = Path(qig.__file__).parents[1]
+
+
+def samples_of(run: Path) -> list[dict]:
+    record = json.loads((run / "record.json").read_text())
+    file = run.parents[1] / "evaluation" / record["stages"]["evaluation"] / "samples.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("model", ["tiny_qwen2_vl", "tiny_llava_onevision", "tiny_internvl"])
+def test_the_framework_evaluates_it_like_its_run(model, exported, make_run):
+    export = exported(model, "w3a16")
+    run = make_run("model=hf", f"model.path={export.folder}", "model.dtype=float32", "method=none")
+    assert samples_of(run) == samples_of(export.run)
+
+
+def test_lmms_eval_scores_the_same_answers(exported, tmp_path):
+    export = exported("tiny_llava_onevision", "w3a16")
+    tasks = Path(qig.__file__).parent / "evaluation" / "tasks"
+    command = [sys.executable, "-m", "lmms_eval", "--model", "qig", "--model_args", f"checkpoint={export.folder}"]
+    command += ["--include_path", str(tasks), "--tasks", "qig_digitgrid", "--limit", "6", "--batch_size", "6"]
+    command += ["--log_samples", "--output_path", str(tmp_path)]
+    path = os.pathsep.join([str(SOURCE), *filter(None, sys.path)])
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": path}, cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (file,) = tmp_path.rglob("*samples*.jsonl")
+    rows = sorted((json.loads(line) for line in file.read_text().splitlines()), key=lambda row: row["doc_id"])
+    theirs = [row["filtered_resps"] for row in rows]
+    assert theirs == [sample["answer"] for sample in samples_of(export.run)]
