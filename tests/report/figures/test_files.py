@@ -24,7 +24,7 @@ def rows(store):
     bits = {2: "w2a16", 3: "w3a16"}
     quant = {b: {"name": name, "weights": {"bits": b}, "activations": None} for b, name in bits.items()}
     for b in bits:
-        store.run(f"r{b}", method="rtn", scores=[(1, 0, 0, 0)], config={"quant": quant[b]})
+        store.run(f"r{b}", method="rtn", scores=[(1, 0, 0, 0)], config={"quant": quant[b]}, sites=[])
         sites = [{"block": 0, "site": "attn_in", "estimator": "qig", "fallback": None, "completeness": 1 / b**4,
                   "nodes": 2**b, "exponents": [0.0, 0.5], "losses": [2.0, 1.0], "exponent": 0.5}]
         rule = {"quant": quant[b], "sensitivity.quadrature": "midpoint", "sensitivity.clip": "none",

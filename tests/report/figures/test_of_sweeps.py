@@ -46,15 +46,23 @@ def test_forest_rows_are_in_points_and_filled_only_where_zero_is_outside():
     assert [text.get_text() for text in axes.get_yticklabels()] == ["QIG", "MBQ"]
     (right,) = axes.child_axes
     assert [text.get_text() for text in right.get_yticklabels()] == ["+2.0 [+1.0, +3.0]", "-0.1 [-2.0, +1.8]"]
-    assert "†" in axes.get_xlabel() and any("tiny †" in text.get_text() for text in axes.texts)
+    assert "†" in axes.get_xlabel() and any("tiny † · w3a16" in text.get_text() for text in axes.texts)
 
 
-def test_forest_takes_any_control_arm_and_ready_labels():
-    frame = comparison_frame().rename(columns=lambda name: name.replace("vs_rtn", "vs_cwe")).assign(label="arm")
-    found = method_differences.data(frame, "cwe")
-    assert set(found.label) == {"arm"} and set(found.against) == {"cwe"}
-    with pytest.raises(StoreError, match="no differences from rtn to draw"):
-        method_differences.data(frame)
+def test_a_comparison_without_the_baseline_has_no_forest():
+    with pytest.raises(StoreError, match="no differences from 16bit to draw"):
+        method_differences.data(comparison_frame(), "16bit")
+
+
+def test_forest_of_an_experiments_cells():
+    cells = pd.DataFrame({
+        "quant": "w3a16", "arm": ["CWE", "QIG", "QIG"], "metric": ["accuracy", "accuracy", "nll"],
+        "runs": ["a", "b c", "b c"], "vs_CWE": [float("nan"), 0.01, 7.0], "vs_CWE_low": [float("nan"), 0.0, 7.0],
+        "vs_CWE_high": [float("nan"), 0.02, 7.0]})
+    found = method_differences.data_of_cells(cells, ["quant", "arm"], "CWE", {"a": 0.0, "b": 0.5, "c": 0.5})
+    (line,) = found.to_dict("records")
+    assert line == {"run": "b", "group": "w3a16 †", "label": "QIG", "against": "CWE", "difference": 1.0, "low": 0.0,
+                    "high": 2.0}
 
 
 @pytest.fixture

@@ -22,23 +22,23 @@ NEAR = 12.0
 """Points below 16 bit that the second row shows."""
 
 
-def data(frame: pd.DataFrame, runs: Sequence[Run]) -> pd.DataFrame:
+def data(frame: pd.DataFrame, runs: Sequence[Run], names: Sequence[str] | None = None) -> pd.DataFrame:
     """A row a run: bits of its weights and activations (16: not quantized) and its accuracy in percent.
 
-    ``frame``: a comparison (``run, accuracy, accuracy_low, accuracy_high``) of ``runs``. StoreError unless some model
-    is there in at least two weight bit widths below 16.
+    ``frame``: a comparison (``run, accuracy, accuracy_low, accuracy_high``) of ``runs``; ``names``: what the runs are
+    called, if not by their methods. StoreError unless some model is there in at least two weight bit widths below 16.
     """
     import pandas as pd
 
     rows = []
-    names = dict(zip((run.id for run in runs), labels(runs), strict=True))
+    titles = dict(zip((run.id for run in runs), names or labels(runs), strict=True))
     known = {run.id: run for run in runs}
     for row in frame.to_dict("records"):
         run = known[row["run"]]
         quant = run.config["quant"]
         weights, activations = (quant.get(part) or {"bits": SIXTEEN} for part in ("weights", "activations"))
         rows.append({"run": run.id, "method": run.method, "model": run.model, "sigma": run.outlier_sigma,
-                     "label": names[run.id], "weight_bits": weights["bits"], "activation_bits": activations["bits"],
+                     "label": titles[run.id], "weight_bits": weights["bits"], "activation_bits": activations["bits"],
                      "accuracy": 100 * row["accuracy"], "low": 100 * row["accuracy_low"],
                      "high": 100 * row["accuracy_high"]})
     found = pd.DataFrame(rows)
@@ -66,7 +66,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         for axes in column:
             _panel(axes, part, reference.get((model, sigma)), styles)
         column[0].set_title(f"{model_title(model, sigma)}, {activations}-bit activations")
-        column[-1].set_xlabel("bits of a weight" + dagger(part))
+        column[-1].set_xlabel("bits of a weight" + dagger([model_title(model, sigma)]))
     grid[0, 0].set_ylabel("accuracy, %")
     if far:
         grid[1, 0].set(ylabel="the same near 16 bit", ylim=(max(reference.values()) - NEAR, frame.high.max() + 0.5))

@@ -23,16 +23,16 @@ STAGES = {"calibration": ("samples", "#000000", ""), "capture": ("capture", "#99
 MEMORY = {"peak_host_bytes": ("host", "#0072B2", ""), "peak_device_bytes": ("device", "#E69F00", "////")}
 
 
-def data(runs: Sequence[Run]) -> pd.DataFrame:
+def data(runs: Sequence[Run], names: Sequence[str] | None = None) -> pd.DataFrame:
     """A row a quantized run, quantity (``seconds``, ``bytes``) and part of it (stage; host or device memory).
 
-    StoreError when no run was quantized with calibration samples.
+    ``names``: what the runs are called, if not by their methods. StoreError when no run was quantized with
+    calibration samples.
     """
     import pandas as pd
 
     rows = []
-    names = labels(runs)
-    for run, name in zip(runs, names, strict=True):
+    for run, name in zip(runs, names or labels(runs), strict=True):
         if run.quantized_folder is None or not run.record["stages"]["calibration"]["samples"]:
             continue
         about = {"run": run.id, "model": run.model, "setting": run.setting, "sigma": run.outlier_sigma, "label": name}
@@ -56,7 +56,8 @@ def draw(frame: pd.DataFrame) -> Figure:
     _bars(left, frame[frame.quantity == "seconds"], runs.run.tolist(), STAGES, seconds, stacked=True)
     _bars(right, frame[frame.quantity == "bytes"], runs.run.tolist(), MEMORY, byte_size, stacked=False)
     left.set_yticks(range(len(names)), names)
-    left.set(ylim=(len(names) - 0.4, -0.6), xlabel=f"calibration, seconds{dagger(frame)}")
+    below = dagger(map(model_title, runs.model, runs.sigma))
+    left.set(ylim=(len(names) - 0.4, -0.6), xlabel=f"calibration, seconds{below}")
     right.set_xlabel("peak memory, MiB")
     for axes in (left, right):
         axes.tick_params(axis="y", length=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qig.report.cells import METHODS, absent, plain
@@ -37,9 +37,9 @@ def model_title(model: str, sigma: float) -> str:
     return f"{model} †" if sigma > 0 else model
 
 
-def dagger(frame: pd.DataFrame) -> str:
-    """A line, for below an axis, that says what the dagger at a model's name means; empty where there is none."""
-    return "\n† with synthetic, function-preserving outliers" if (frame.sigma > 0).any() else ""
+def dagger(titles: Iterable[str]) -> str:
+    """A line, for below an axis, that says what the dagger at a model's name means; empty where none is shown."""
+    return "\n† with synthetic, function-preserving outliers" if any("†" in title for title in titles) else ""
 
 
 def subject(frame: pd.DataFrame) -> str:

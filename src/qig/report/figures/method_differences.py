@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from qig.errors import StoreError
@@ -15,42 +15,57 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMNS = ("run", "model", "setting", "sigma", "label", "against", "difference", "low", "high")
+COLUMNS = ("run", "group", "label", "against", "difference", "low", "high")
 BASELINES = {"16bit": "16 bit", "rtn": METHODS["rtn"]}
 
 
 def data(frame: pd.DataFrame, against: str = "rtn") -> pd.DataFrame:
-    """A row a run with a paired difference of accuracy, in points, from ``frame``'s ``vs_<against>`` columns.
+    """A row a run with a paired difference of accuracy, in points, from a comparison's ``vs_<against>`` columns.
 
-    ``frame``: a comparison (``qig.report.comparison``), or any with ``run, method, model, setting,
-    model.outliers.sigma`` and, optionally, a ready ``label``. StoreError when no row has such a difference.
+    StoreError when no row has such a difference.
     """
+    config = frame.attrs.get("config", [])
+    named = frame.assign(
+        group=[f"{model_title(model, sigma)} · {setting}" for model, setting, sigma in
+               zip(frame.model, frame.setting, frame["model.outliers.sigma"], strict=True)],
+        label=[label(row["method"], {key: row[key] for key in config}) for _, row in frame.iterrows()])
+    return _differences(named, against, BASELINES.get(against, against))
+
+
+def data_of_cells(frame: pd.DataFrame, keys: Sequence[str], control: str, sigmas: Mapping[str, float]) -> pd.DataFrame:
+    """The same from an experiment's cells: their lines of metric ``accuracy``, differences in ``vs_<control>``.
+
+    ``keys``: the columns that name a cell; ``arm`` becomes the label, the others a group. ``runs`` has the ids of a
+    cell's runs, apart by spaces; ``sigmas``: id of a run to the spread of its model's synthetic outliers.
+    """
+    chosen = frame[frame.metric == "accuracy"]
+    ids = [str(runs).split()[0] for runs in chosen.runs]
+    others = [key for key in keys if key != "arm"]
+    groups = [" · ".join(str(row[key]) for key in others) + (" †" if sigmas[run] > 0 else "")
+              for run, (_, row) in zip(ids, chosen.iterrows(), strict=True)]
+    return _differences(chosen.assign(run=ids, group=groups, label=chosen.arm), control, control)
+
+
+def _differences(frame: pd.DataFrame, against: str, title: str) -> pd.DataFrame:
     import pandas as pd
 
     names = [f"vs_{against}", f"vs_{against}_low", f"vs_{against}_high"]
     if not set(names) <= set(frame.columns) or frame[names[0]].isna().all():
         raise StoreError(f"no differences from {against} to draw: expected values in the columns {', '.join(names)}")
     kept = frame[frame[names[0]].notna()]
-    config = frame.attrs.get("config", [])
-    title = kept.label if "label" in kept else [label(row["method"], {key: row[key] for key in config})
-                                                for _, row in kept.iterrows()]
     numbers = {short: 100 * kept[name] for short, name in zip(("difference", "low", "high"), names, strict=True)}
-    return pd.DataFrame({"run": kept.run, "model": kept.model, "setting": kept.setting,
-                         "sigma": kept["model.outliers.sigma"], "label": title,
-                         "against": BASELINES.get(against, METHODS.get(against, against)), **numbers})
+    return pd.DataFrame({"run": kept.run, "group": kept.group, "label": kept.label, "against": title, **numbers})
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """Intervals in groups of model and setting; filled where zero lies outside, with the numbers at the right."""
-    groups = [part for _, part in frame.groupby(["model", "setting", "sigma"], sort=False)]
-    lines = sum(len(part) + 1 for part in groups)
+    """Intervals in groups; filled where zero lies outside, with the numbers at the right."""
+    groups = list(frame.groupby("group", sort=False))
+    lines = len(frame) + len(groups)
     figure = new_figure(COLUMN, 0.85 + 0.155 * lines)
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=0.7)
     height, ticks = 0.0, []
-    for part in groups:
-        first = part.iloc[0]
-        title = f"{model_title(first.model, first.sigma)} · {first.setting}"
+    for title, part in groups:
         axes.annotate(title, (0.0, height), (3, 0), va="center",
                       xycoords=("axes fraction", "data"), textcoords="offset points", fontstyle="italic",
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
@@ -62,7 +77,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         height += 1
     _ticks(axes, ticks)
     against = frame.against.iloc[0]
-    axes.set(ylim=(height - 0.4, -0.6), xlabel=f"accuracy minus {against}'s, in points (95% interval){dagger(frame)}")
+    axes.set_ylim(height - 0.4, -0.6)
+    axes.set_xlabel(f"accuracy minus {against}'s, in points (95% interval){dagger(frame.group)}")
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
     return figure

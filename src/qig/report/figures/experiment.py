@@ -1,0 +1,80 @@
+"""The figures of an experiment, from its cells and its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qig.errors import ConfigError, StoreError, choices
+from qig.report.figures import OF_RUN, OF_SAMPLE, OF_SWEEP
+from qig.report.figures.collect import worth_a_picture, write_run_figure
+from qig.report.figures.files import write
+from qig.report.records import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write_experiment_figures(
+    cells: pd.DataFrame, arms: Sequence[tuple[str, Run]], keys: Sequence[str], controls: Sequence[str], folder: Path,
+    kinds: Sequence[str] = ("method_differences",),
+) -> list[Path]:
+    """Write the named figures into ``folder``; returns the paths of their CSV, PDF and PNG files.
+
+    ``cells``: a line a cell and metric, in fractions of 1: ``keys`` (``arm`` among them), ``metric``, ``value, low,
+    high``, ``runs``, and ``vs_<control>`` with ``_low`` and ``_high``. ``arms``: each job's arm and run. Differences
+    are drawn once a control; figures of single runs for the first run that has what they show.
+
+    Raises:
+        ConfigError: no such kind of figure.
+        StoreError: the experiment does not have what a figure shows.
+    """
+    known = (*OF_SAMPLE, *OF_RUN, *OF_SWEEP)
+    for kind in kinds:
+        if kind not in known:
+            raise ConfigError(choices(kind, known, "figure"))
+    names = {run.id: arm for arm, run in arms}
+    runs = list({run.id: run for _, run in arms}.values())
+    written = []
+    for kind in kinds:
+        if kind in OF_SWEEP:
+            for suffix, frame in _frames(kind, cells, runs, names, keys, controls):
+                written += write(kind, frame, folder, suffix)
+        else:
+            written += _of_a_run(kind, runs, folder)
+    return written
+
+
+def _frames(kind: str, cells: pd.DataFrame, runs: Sequence[Run], names: dict[str, str], keys: Sequence[str],
+            controls: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+    from qig.report.figures import accuracy_bits, calibration_cost, completeness_nodes, method_differences
+
+    arms = [names[run.id] for run in runs]
+    if kind == "method_differences":
+        sigmas = {run.id: run.outlier_sigma for run in runs}
+        differences = method_differences.data_of_cells
+        return [(_slug(control), differences(cells, keys, control, sigmas)) for control in controls]
+    if kind == "accuracy_bits":
+        lines = cells[cells.metric == "accuracy"]
+        frame = lines.assign(run=[str(ids).split()[0] for ids in lines.runs]).drop_duplicates("run")
+        frame = frame.rename(columns={"value": "accuracy", "low": "accuracy_low", "high": "accuracy_high"})
+        return [("", accuracy_bits.data(frame, runs, arms))]
+    if kind == "calibration_cost":
+        return [("", calibration_cost.data(runs, arms))]
+    return [("", completeness_nodes.data(runs))]
+
+
+def _of_a_run(kind: str, runs: Sequence[Run], folder: Path) -> list[Path]:
+    reason = StoreError("no run weighs tokens")
+    for run in worth_a_picture(runs, len(runs)):
+        try:
+            return write_run_figure(kind, run, folder)
+        except StoreError as error:  # another run may have it
+            reason = error
+    raise StoreError(f"no {kind}: {reason}")
+
+
+def _slug(name: str) -> str:
+    """Fit for a file's name."""
+    return "".join(letter if letter.isalnum() else "_" for letter in name.lower())
