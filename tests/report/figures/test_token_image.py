@@ -7,7 +7,8 @@ from qig.report.figures import token_image
 from qig.report.figures.files import redraw, write
 from qig.report.records import load_run
 
-CALIBRATION = {"kind": "digitgrid", "samples": 2, "seed": 5, "tokens_per_batch": 100}
+CALIBRATION = {"kind": "digitgrid", "samples": 2, "seed": 5, "tokens_per_batch": 100,
+               "max_skipped_share": 0.0}
 TOKENS = (4, 4, *(2,) * 36, 1, 3)
 
 

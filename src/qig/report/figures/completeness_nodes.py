@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qig.errors import StoreError
-from qig.report.figures.style import COLUMN, MARKERS, PALETTE, SITES, new_figure
+from qig.report.figures.identity import dagger, model_title
+from qig.report.figures.style import COLUMN, MARKERS, PAGE, PALETTE, SITES, new_figure
 from qig.report.records import Run
 
 if TYPE_CHECKING:
@@ -37,23 +38,34 @@ def data(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """Median residual over blocks with its range, a line a rule and site, both axes logarithmic."""
-    figure = new_figure(COLUMN, 2.45)
-    axes = figure.subplots()
+    """Median residual over blocks with its range, a line a rule and site, a panel a model and setting."""
+    panels = list(frame.groupby(["model", "sigma", "setting"], sort=False))
     rules = list(dict.fromkeys(frame.quadrature))
-    for index, rule in enumerate(rules):
-        for site in (site for site in SITES if site in set(frame.site)):
-            part = frame[(frame.quadrature == rule) & (frame.site == site)]
-            name = f"{RULES.get(rule, rule)}, {SITES[site].removesuffix(' input')}"
-            _line(axes, part, PALETTE[index], MARKERS[index], LINES[site], name)
-    axes.set_xscale("log", base=2)
-    nodes = sorted(frame.nodes.unique())
-    axes.set_xticks(nodes, [str(node) for node in nodes], minor=False)
-    axes.minorticks_off()
-    axes.set(yscale="log", xlabel="integration nodes", ylabel="relative completeness residual")
-    axes.grid()
-    figure.legend(loc="outside lower center", ncols=len(rules))
+    figure = new_figure(COLUMN if len(panels) == 1 else PAGE, 2.5)
+    for axes, ((model, sigma, setting), part) in zip(
+        figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels, strict=True
+    ):
+        _panel(axes, part, rules)
+        axes.set_title(f"{model_title(model, sigma)} · {setting}")
+        axes.set_xlabel("integration nodes" + dagger([model_title(model, sigma)]))
+    first = figure.axes[0]
+    first.set_ylabel("relative completeness residual")
+    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=len(rules))
     return figure
+
+
+def _panel(axes: Axes, part: pd.DataFrame, rules: Sequence[str]) -> None:
+    for index, rule in enumerate(rules):
+        for site in (site for site in SITES if site in set(part.site)):
+            name = f"{RULES.get(rule, rule)}, {SITES[site].removesuffix(' input')}"
+            line = part[(part.quadrature == rule) & (part.site == site)]
+            _line(axes, line, PALETTE[index], MARKERS[index], LINES[site], name)
+    axes.set_xscale("log", base=2)
+    nodes = sorted(part.nodes.unique())
+    axes.set_xticks(nodes, [str(node) for node in nodes])
+    axes.minorticks_off()
+    axes.set_yscale("log")
+    axes.grid()
 
 
 def _line(axes: Axes, part: pd.DataFrame, colour: str, marker: str, line: str, name: str) -> None:

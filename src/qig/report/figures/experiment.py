@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qig.errors import ConfigError, StoreError, choices
-from qig.report.figures import OF_RUN, OF_SAMPLE, OF_SWEEP
+from qig.errors import QigError, StoreError
+from qig.experiment.spec import read_figures
+from qig.report.figures import OF_SWEEP
 from qig.report.figures.collect import worth_a_picture, write_run_figure
 from qig.report.figures.files import write
 from qig.report.records import Run
@@ -15,34 +17,36 @@ from qig.report.records import Run
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger(__name__)
+
 
 def write_experiment_figures(
     cells: pd.DataFrame, arms: Sequence[tuple[str, Run]], keys: Sequence[str], controls: Sequence[str], folder: Path,
-    kinds: Sequence[str] = ("method_differences",),
+    kinds: Sequence[str],
 ) -> list[Path]:
     """Write the named figures into ``folder``; returns the paths of their CSV, PDF and PNG files.
 
     ``cells``: a line a cell and metric, in fractions of 1: ``keys`` (``arm`` among them), ``metric``, ``value, low,
     high``, ``runs``, and ``vs_<control>`` with ``_low`` and ``_high``. ``arms``: each job's arm and run. Differences
-    are drawn once a control; figures of single runs for the first run that has what they show.
+    are drawn once a control; figures of single runs for the first run that has what they show. A figure that the
+    experiment has no data for (another model's image tokens, too few bit widths) is a warning.
 
     Raises:
         ConfigError: no such kind of figure.
-        StoreError: the experiment does not have what a figure shows.
     """
-    known = (*OF_SAMPLE, *OF_RUN, *OF_SWEEP)
-    for kind in kinds:
-        if kind not in known:
-            raise ConfigError(choices(kind, known, "figure"))
+    read_figures(kinds)
     names = {run.id: arm for arm, run in arms}
     runs = list({run.id: run for _, run in arms}.values())
     written = []
     for kind in kinds:
-        if kind in OF_SWEEP:
-            for suffix, frame in _frames(kind, cells, runs, names, keys, controls):
-                written += write(kind, frame, folder, suffix)
-        else:
-            written += _of_a_run(kind, runs, folder)
+        try:
+            if kind in OF_SWEEP:
+                for suffix, frame in _frames(kind, cells, runs, names, keys, controls):
+                    written += write(kind, frame, folder, suffix)
+            else:
+                written += _of_a_run(kind, runs, folder)
+        except QigError as error:
+            log.warning("%s: figure %s is not drawn: %s", folder.name, kind, error)
     return written
 
 
@@ -66,13 +70,13 @@ def _frames(kind: str, cells: pd.DataFrame, runs: Sequence[Run], names: dict[str
 
 
 def _of_a_run(kind: str, runs: Sequence[Run], folder: Path) -> list[Path]:
-    reason = StoreError("no run weighs tokens")
+    reason: QigError = StoreError("no run weighs tokens")
     for run in worth_a_picture(runs, len(runs)):
         try:
             return write_run_figure(kind, run, folder)
-        except StoreError as error:  # another run may have it
+        except QigError as error:  # another run may have it
             reason = error
-    raise StoreError(f"no {kind}: {reason}")
+    raise reason
 
 
 def _slug(name: str) -> str:

@@ -78,7 +78,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     _ticks(axes, ticks)
     against = frame.against.iloc[0]
     axes.set_ylim(height - 0.4, -0.6)
-    axes.set_xlabel(f"accuracy minus {against}'s, in points (95% interval){dagger(frame.group)}")
+    axes.set_xlabel(f"points of accuracy over {against}, 95% interval{dagger(frame.group)}")
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
     return figure
