@@ -97,7 +97,8 @@ def test_one_bit_width_is_no_figure(bit_runs):
 def test_costs_are_the_records_stages_and_memory(store):
     store.run("f", method="none", quantized=False)
     store.run("a", memory={"peak_host_bytes": 3 * 2**20, "peak_device_bytes": 2**20})
-    runs = [load_run(store.root, name) for name in "fa"]
+    store.run("r", method="rtn", stages={"calibration": None, "quantized": "qr", "evaluation": "er"})
+    runs = [load_run(store.root, name) for name in "far"]
     found = calibration_cost.data(runs).set_index("part").value
     assert found["attribution"] == 2.0 and found["search"] == 3.0 and found["capture"] == 0.0
     assert found["peak_host_bytes"] == 3 * 2**20 and "quantization" not in found

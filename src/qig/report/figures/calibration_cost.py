@@ -33,7 +33,7 @@ def data(runs: Sequence[Run], names: Sequence[str] | None = None) -> pd.DataFram
 
     rows = []
     for run, name in zip(runs, names or labels(runs), strict=True):
-        if run.quantized_folder is None or not run.record["stages"]["calibration"]["samples"]:
+        if not (run.record["stages"].get("calibration") or {}).get("samples"):
             continue
         about = {"run": run.id, "model": run.model, "setting": run.setting, "sigma": run.outlier_sigma, "label": name}
         rows += [about | {"quantity": "seconds", "part": stage, "value": run.record["timings"].get(stage) or 0.0}
