@@ -282,6 +282,7 @@ EFFECTS = {
     "memory.activations=disk": NONE,
     "evaluation.limit=7": LATER,
     "evaluation.seed=7": LATER,
+    "evaluation.processes=2": NONE,
     "evaluation.nll=false": LATER,
     "evaluation.tasks=[other]": LATER,
     "method=awq": ALL,
@@ -295,10 +296,10 @@ EFFECTS = {
 }
 
 
-def keys(config, checkpoint="c" * 64, device="cpu"):
+def keys(config, checkpoint="c" * 64, device="cpu", calibration="d" * 64):
     config = resolve(config)
     model = identity.model_identity(config, checkpoint, device)
-    quantized = identity.quantized_key(config, model)
+    quantized = identity.quantized_key(config, model, calibration)
     evaluation = identity.evaluation_key(config, model, quantized)
     return quantized, evaluation, identity.run_key(config, quantized, evaluation)
 
@@ -322,6 +323,7 @@ def test_keys_change_with_the_checkpoints_content_the_device_and_the_code(compos
     base = keys(config)
     assert all(a != b for a, b in zip(base, keys(config, checkpoint="d" * 64), strict=True))
     assert all(a != b for a, b in zip(base, keys(config, device="cuda"), strict=True))
+    assert all(a != b for a, b in zip(base, keys(config, calibration="e" * 64), strict=True))
     monkeypatch.setattr(identity, "code_version", lambda parts: f"changed {parts}")
     assert all(a != b for a, b in zip(base, keys(config), strict=True))
 

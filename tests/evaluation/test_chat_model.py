@@ -1,6 +1,9 @@
+from dataclasses import replace
+from io import BytesIO
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from qig.errors import EvaluationError
 from qig.evaluation.generation import generate_answers
@@ -43,6 +46,15 @@ def test_empty_answers_are_told(chat_model, questions, monkeypatch):
     chat_model.generate_until([request(index, questions[index]) for index in range(3)])
     logger.remove(sink)
     assert told == ["2 of 3 answers are empty\n"]
+
+
+def test_a_picture_that_cannot_be_read_names_its_document(chat_model, questions):
+    content = BytesIO()
+    questions[3].image.save(content, "png")
+    broken = Image.open(BytesIO(content.getvalue()[:120]))  # opens, and fails when it is looked at
+    chat_model.task_dict["task"]["test"] = [*questions[:3], replace(questions[3], image=broken)]
+    with pytest.raises(EvaluationError, match=r"picture of task 'task', split 'test', document 3 cannot be read"):
+        chat_model.generate_until([request(index, questions[index]) for index in range(4)])
 
 
 def test_a_failure_is_raised_and_no_answer_is_made_up(chat_model, questions, monkeypatch):

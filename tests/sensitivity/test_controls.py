@@ -44,6 +44,22 @@ def view(toys):
     return toys(lengths=((9, 7), (6,))).view("mlp_in")
 
 
+def test_the_mean_per_modality_leaves_weights_per_modality_alone(view):
+    """MBQ gives prompt and special tokens no weight; a mean over all text would give them some."""
+
+    class PerModality(Fixed):
+        per_modality = True
+
+        def scores(self, view):
+            return Scores([torch.where(k == VISION, 0.5, (k == TokenKind.ANSWER) * 1.0) for k in view.kinds])
+
+    plain, mean = (PerModality(control=c) for c in ("none", "modality_mean"))
+    expected = token_weights(plain, view, plain.config).values
+    found = token_weights(mean, view, mean.config).values
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    assert all((v[k == SPECIAL] == 0).all() for v, k in zip(found, view.kinds, strict=True))
+
+
 @pytest.mark.parametrize("normalize", ["sample", "corpus"])
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_permuted_keeps_the_weights_of_every_sample(view, granularity, normalize):

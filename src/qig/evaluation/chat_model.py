@@ -13,7 +13,7 @@ from qig.errors import EvaluationError
 
 from .generation import generate_answers
 from .parallel import own_device
-from .prompts import Conversation, chat_conversation, simple_conversation
+from .prompts import Conversation, chat_conversation, pictures_of, simple_conversation
 from .protocols import protocol_of
 from .ranks import ALONE, Ranks
 
@@ -96,7 +96,10 @@ class QigChatModel(lmms):
             EvaluationError: a picture cannot be read; names the task and the document.
         """
         try:
-            return self._conversation(arguments)
+            conversation = self._conversation(arguments)
+            for image in pictures_of(conversation):
+                image.load()  # pictures of a data set are decoded when they are looked at
+            return conversation
         except (OSError, SyntaxError, DecompressionBombError) as error:
             doc_id, task, split = arguments[3:]
             raise EvaluationError(

@@ -68,7 +68,7 @@ def encode(processor, texts: Sequence[str], conversations: Sequence[Conversation
 
     ``texts`` are rendered from ``conversations``, whose images they refer to.
     """
-    images = [[part["image"] for part in _parts(c) if part["type"] == "image"] for c in conversations]
+    images = [pictures_of(c) for c in conversations]
     options = {"padding": True, "padding_side": padding_side, "return_tensors": "pt"}
     start = processor.tokenizer.bos_token
     if start and texts[0].startswith(start):
@@ -77,6 +77,11 @@ def encode(processor, texts: Sequence[str], conversations: Sequence[Conversation
         return processor(images=None, text=list(texts), **options)
     given = images if protocol.nested_pictures else [image for some in images for image in some]
     return processor(images=given, text=list(texts), **options, **protocol.processor_options)
+
+
+def pictures_of(conversation: Conversation) -> list:
+    """The pictures of a conversation, in its order."""
+    return [part["image"] for part in _parts(conversation) if part["type"] == "image"]
 
 
 def _parts(conversation: Conversation) -> list[dict[str, Any]]:

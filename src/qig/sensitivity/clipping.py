@@ -12,7 +12,8 @@ TOP_SHARE = 0.05
 
 def iqr_bounds(scores: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """``Q1 - factor * IQR`` and ``Q3 + factor * IQR`` of the scores ``[tokens]`` (linear interpolation)."""
-    quartiles = torch.quantile(scores.float(), torch.tensor([0.25, 0.75], device=scores.device))
+    precise = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    quartiles = torch.quantile(precise, precise.new_tensor([0.25, 0.75]))
     spread = factor * (quartiles[1] - quartiles[0])
     return quartiles[0] - spread, quartiles[1] + spread
 
