@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run results paper test lint lock clean
+.PHONY: help run results paper notebooks test lint lock clean
 
 help:
 	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 2 minutes)"
 	@echo "make results  results/ anew: the first run, with and without outliers, and layer errors (about 8 minutes)"
 	@echo "make paper    every experiment with the embedded models, and its table in results/ (about 80 minutes; goes on)"
+	@echo "make notebooks  both notebooks anew, outputs included (about 1 minute; after make results or make paper)"
 	@echo "make test     all tests (about 4 minutes on 2 cores)"
 	@echo "make lint     ruff"
 	@echo "make lock     requirements.lock anew from what is installed in $(VENV)"
@@ -20,13 +21,20 @@ run: $(VENV)/.installed
 results: $(VENV)/.installed
 	$(BIN)/qig -m +experiment=first_run hydra.sweep.dir=outputs/results/first_run
 	$(BIN)/python -m qig.report outputs/results/first_run --to results/first_run
+	$(BIN)/python -m qig.report.figures draw outputs/results/first_run --to results/first_run --kinds \
+	    token_image search_curves method_differences calibration_cost
 	$(BIN)/qig -m +experiment=first_run model.outliers.sigma=0 hydra.sweep.dir=outputs/results/first_run_no_outliers
 	$(BIN)/python -m qig.report outputs/results/first_run_no_outliers --to results/first_run_no_outliers
 	$(BIN)/python -m qig.report.layer_error
+	$(BIN)/python -m qig.report.activations --to results/activations
 
 # Resumable: what the store has is not run again.
 paper: $(VENV)/.installed
 	$(BIN)/qig-paper
+	$(BIN)/python -m qig.report.html
+
+notebooks: $(VENV)/.installed-test
+	$(BIN)/jupyter-execute --inplace --NotebookClient.record_timing=False notebooks/*.ipynb
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pip check

@@ -7,8 +7,13 @@ import re
 import shlex
 from pathlib import Path
 
-import matplotlib
+import nbformat
+import numpy as np
 import pytest
+from nbclient import NotebookClient
+from PIL import Image
+
+from qig.report.figures.files import figure_tables, redraw
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -60,19 +65,47 @@ def test_commands_of_the_documents_compose(compose, document):
         compose(*(word.partition(",")[0] if not {"[", "{"} & set(word) else word for word in words))
 
 
-@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
-def test_notebooks_run(notebook, tmp_path, monkeypatch):
-    from report.fabricated import Store
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
-    matplotlib.use("agg")
-    store = Store(tmp_path / "outputs" / "store")
-    for method in ("none", "rtn", "mbq", "qig"):
-        store.run(f"{method}0", method=method, quantized=method != "none")
-    (tmp_path / "notebooks").mkdir()
-    monkeypatch.chdir(tmp_path / "notebooks")
-    names: dict = {}
-    cells = json.loads(notebook.read_text())["cells"]
-    assert all(not cell["outputs"] for cell in cells if cell["cell_type"] == "code")
-    for cell in cells:
-        if cell["cell_type"] == "code":
-            exec(compile("".join(cell["source"]), f"{notebook.name}:{cell['id']}", "exec"), names)
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run_anew(notebook, tmp_path, monkeypatch):
+    monkeypatch.setenv("QIG_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    book = nbformat.read(notebook, as_version=4)
+    committed = [kinds_of(cell) for cell in code_cells(book)]
+    NotebookClient(book, timeout=300, resources={"metadata": {"path": str(notebook.parent)}}).execute()
+    assert [kinds_of(cell) for cell in code_cells(book)] == committed
+
+
+def code_cells(book):
+    return [cell for cell in book.cells if cell.cell_type == "code"]
+
+
+def kinds_of(cell):
+    """What a cell shows: the richest kind of each output."""
+    return [next((kind for kind in ("image/png", "text/html", "text/markdown") if kind in output.get("data", {})),
+                 output.output_type) for output in cell.outputs]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_notebooks_show_what_they_found(notebook):
+    cells = code_cells(nbformat.read(notebook, as_version=4))
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = [kind for cell in cells for kind in kinds_of(cell)]
+    assert "image/png" in kinds and "text/html" in kinds
+    assert not {"stream", "error"} & set(kinds)
+    assert notebook.stat().st_size < 3_000_000
+
+
+def test_the_two_subjects_of_the_notebooks():
+    assert {"reading_a_run", "figures"} <= {path.stem for path in NOTEBOOKS}
+
+
+@pytest.mark.parametrize("table", list(figure_tables(ROOT / "results")), ids=lambda path: path.stem)
+def test_committed_figures_are_drawn_from_their_data(table, tmp_path):
+    _, png = redraw(table, tmp_path)
+    ours, committed = (np.asarray(Image.open(path).convert("RGB"), float) for path in (png, table.with_suffix(".png")))
+    assert ours.shape == committed.shape
+    assert np.abs(ours - committed).mean() < 1  # of 255: another processor may round a pixel otherwise

@@ -4,7 +4,6 @@ import os
 import runpy
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +11,7 @@ import pandas as pd
 import pytest
 
 import qig
+from offline_wandb import exit_codes, kind, logged, offline_records, table, values
 from qig.errors import ConfigError
 from qig.report.records import load_run
 from qig.report.summaries import per_sample, search_curves, sensitivity_shares, summary
@@ -35,64 +35,6 @@ def config(tmp_path, monkeypatch):
     tracking = {"kind": "wandb", "mode": "offline", "project": "tests", "entity": None, "dir": str(tmp_path / "track"),
                 "group": None, "tags": ["one"], "artifacts": False}
     return {"seed": 3, "hf_token": "hunter2", "tracking": tracking}
-
-
-def offline_records(config):
-    """The records of the only offline run, as W&B itself would send them."""
-    # W&B's own process writes the last block a moment after finish has returned.
-    deadline = time.monotonic() + 20
-    while True:
-        records = scan(config)
-        if any(kind(record) == "exit" for record in records) or time.monotonic() > deadline:
-            return records
-        time.sleep(0.05)
-
-
-def scan(config):
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
-
-    (folder,) = Path(config["tracking"]["dir"], "wandb").glob("offline-run-*")
-    paths = list(folder.glob("*.wandb"))
-    if not paths or not paths[0].stat().st_size:
-        return []
-    data = DataStore()
-    records = []
-    try:
-        data.open_for_scan(str(paths[0]))
-        while (content := data.scan_data()) is not None:
-            records.append(wandb_internal_pb2.Record.FromString(content))
-    except AssertionError:  # a block that is only half on disk yet
-        pass
-    finally:
-        data.close()
-    return records
-
-
-def kind(record):
-    return record.WhichOneof("record_type")
-
-
-def exit_codes(config):
-    return [record.exit.exit_code for record in offline_records(config) if kind(record) == "exit"]
-
-
-def values(updates):
-    """key -> value of a list of W&B items, nested keys joined by a dot."""
-    return {".".join(item.nested_key) or item.key: json.loads(item.value_json) for item in updates}
-
-
-def logged(config):
-    found = {}
-    for record in offline_records(config):
-        if kind(record) == "history":
-            found |= values(record.history.item)
-    return found
-
-
-def table(config, found, key):
-    (folder,) = Path(config["tracking"]["dir"], "wandb").glob("offline-run-*")
-    return json.loads((folder / "files" / found[f"{key}.path"]).read_text())
 
 
 def test_a_finished_job_is_on_disk_without_secrets(config, run, tmp_path):

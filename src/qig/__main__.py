@@ -44,7 +44,7 @@ def job(composed: DictConfig) -> str:
 def _tracked(prepared: Prepared) -> Outcome:
     """Run with the configured tracker: one tracked run a job, grouped by sweep, marked failed if it fails."""
     from qig.report.comparison import Compared, comparison
-    from qig.report.figures import token_sensitivity
+    from qig.report.figures.collect import write_run_figure
     from qig.report.records import load_run
     from qig.tracking import tracker
 
@@ -62,7 +62,7 @@ def _tracked(prepared: Prepared) -> Outcome:
         tracking.log_comparison(comparison([Compared(run, *baselines)]))
         if run.has_sensitivities and config.tracking.kind != "none":
             with TemporaryDirectory() as folder:
-                image = next(p for p in token_sensitivity(run, Path(folder) / "figure") if p.suffix == ".png")
+                *_, image = write_run_figure("token_sensitivity", run, Path(folder))
                 tracking.log_figure("token_sensitivity", image)
     return outcome
 

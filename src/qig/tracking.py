@@ -42,8 +42,8 @@ class Tracker(Protocol):
     def log_run(self, run: Run) -> None:
         """Metrics, search curves, completeness, sensitivity shares and per-sample results of a finished run."""
 
-    def log_comparison(self, frame: pd.DataFrame) -> None:
-        """A table from ``qig.report.comparison``."""
+    def log_comparison(self, frame: pd.DataFrame, name: str = "comparison") -> None:
+        """A table from ``qig.report.comparison``, or another frame under its own name."""
 
     def log_figure(self, name: str, path: Path) -> None:
         """An image file (PNG)."""
@@ -58,7 +58,7 @@ class NoTracking:
     def log_run(self, run: Run) -> None:
         pass
 
-    def log_comparison(self, frame: pd.DataFrame) -> None:
+    def log_comparison(self, frame: pd.DataFrame, name: str = "comparison") -> None:
         pass
 
     def log_figure(self, name: str, path: Path) -> None:
@@ -79,9 +79,9 @@ class WandbTracking:
     def log_run(self, run: Run) -> None:
         self._attempt(lambda: self._log_run(run))
 
-    def log_comparison(self, frame: pd.DataFrame) -> None:
+    def log_comparison(self, frame: pd.DataFrame, name: str = "comparison") -> None:
         rows = frame.itertuples(index=False)
-        self._attempt(lambda: self.session.log({"comparison": _table(list(frame.columns), rows)}))
+        self._attempt(lambda: self.session.log({name: _table(list(frame.columns), rows)}))
 
     def log_figure(self, name: str, path: Path) -> None:
         def image() -> None:

@@ -33,6 +33,12 @@ def test_a_table_that_cannot_be_made_is_refused_before_anything_runs():
         sweeper(table=TABLE | {"controls": ["CWX"]})
 
 
+def test_a_figure_that_does_not_exist_is_refused_before_anything_runs():
+    sweeper(figures=["accuracy_bits"])
+    with pytest.raises(ConfigError, match=r"unknown figure 'accuracy_bit'.*did you mean 'accuracy_bits'"):
+        sweeper(figures=["accuracy_bit"])
+
+
 def test_paper_runs_sweep_and_report_of_each_and_goes_on_after_a_failure(monkeypatch, capsys, tmp_path):
     called = []
 

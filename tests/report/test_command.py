@@ -31,6 +31,34 @@ def test_all_writes_what_there_is_and_names_the_rest(tmp_path, capsys, monkeypat
     assert "10 of 10 runs of table5_gptq" in capsys.readouterr().err
 
 
+def test_html_is_one_page_of_all_results(tmp_path, capsys):
+    assert main(["published_consistency", "--html"]) == 0
+    assert "published_consistency" in (tmp_path / "results" / "report.html").read_text()
+    assert "results/report.html" in capsys.readouterr().out
+
+
+def test_wandb_logs_the_cells_and_figures_of_an_experiment(tmp_path, monkeypatch):
+    folder, logged = tmp_path / "results" / "bits", []
+    folder.mkdir(parents=True)
+    (folder / "bits.csv").write_text("arm,runs,vs_CWE\nQIG,12e4567890123456,0.5\n")
+    figure = folder / "accuracy_bits.png"
+    monkeypatch.setattr(gathering, "gather", lambda *words: words)
+    monkeypatch.setattr("qig.report.tables.write.write_experiment", lambda *_: [folder / "bits.csv", figure])
+    monkeypatch.setattr("qig.report.__main__.log_report", lambda *given, **about: logged.append((given, about)))
+    assert main(["bits", "model=tiny_internvl"]) == 0 and logged == []
+    assert main(["bits", "model=tiny_internvl", "--wandb"]) == 0
+    ((frame, figures, name), about), = logged
+    assert frame.to_dict("records") == [{"arm": "QIG", "runs": "12e4567890123456", "vs_CWE": 0.5}]
+    assert figure in figures and name == "bits" and about == {"about": {"overrides": ["model=tiny_internvl"]}}
+
+
+def test_a_folder_has_neither_page_nor_report(tmp_path, capsys):
+    (tmp_path / "sweep").mkdir()
+    for flag in ("--html", "--wandb"):
+        assert main(["sweep", flag]) == 1
+        assert "are for experiments" in capsys.readouterr().err
+
+
 def test_neither_experiment_nor_folder(capsys):
     assert main(["table5"]) == 1
     assert "did you mean 'table5_gptq'" in capsys.readouterr().err

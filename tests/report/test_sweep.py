@@ -141,7 +141,7 @@ def test_uniform_weights_are_not_drawn(runs, tmp_path):
     leave(tmp_path / "1", "a", store=runs)
     shown(tmp_path)
     assert {path.name for path in tmp_path.glob("token_*")} == {
-        "token_sensitivity_qig_a.pdf", "token_sensitivity_qig_a.png"}
+        "token_sensitivity_qig_a.csv", "token_sensitivity_qig_a.pdf", "token_sensitivity_qig_a.png"}
 
 
 def test_single_tokens_are_drawn_before_modalities(runs, tmp_path):

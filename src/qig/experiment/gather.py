@@ -20,7 +20,7 @@ from qig.config.schema import Config
 from qig.config.validation import resolve
 from qig.errors import ConfigError, StoreError, choices
 from qig.experiment.jobs import Job, jobs
-from qig.experiment.spec import Table, read_table
+from qig.experiment.spec import Table, read_figures, read_table
 from qig.experiment.sweeper import plain
 from qig.models import checkpoint
 from qig.report.records import Run, load_run
@@ -52,12 +52,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Found:
-    """An experiment whose runs are all there."""
+    """An experiment whose runs are all there. ``figures``: the kinds that it shows."""
 
     name: str
     overrides: tuple[str, ...]
     table: Table
     rows: list[Row]
+    figures: tuple[str, ...] = ()
 
 
 def plan(name: str, overrides: Sequence[str] = ()) -> list[Planned]:
@@ -105,7 +106,8 @@ def gather(name: str, overrides: Sequence[str] = ()) -> Found:
         if run not in runs:
             runs[run] = load_run(one.stages.store.root, run)
         rows.append(Row(one.job.arm, dict(one.job.point), runs[run]))
-    return Found(name, tuple(overrides), table, rows)
+    figures = read_figures(_sweep(name, overrides)["figures"])
+    return Found(name, tuple(overrides), table, rows, figures)
 
 
 def experiments() -> list[str]:

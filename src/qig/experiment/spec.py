@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
@@ -80,6 +80,17 @@ def read_table(found: Mapping[str, Any] | None, arms: Mapping[str, Any], experim
     if "arm" not in [*table.rows, *table.columns] and len(arms) > 1:
         raise ConfigError(f"{experiment}: {len(arms)} arms, but neither rows nor columns name 'arm'")
     return table
+
+
+def read_figures(found: Sequence[str] | None) -> tuple[str, ...]:
+    """The kinds of figure that an experiment shows; ConfigError for one that does not exist."""
+    from qig.report.figures import OF_RUN, OF_SAMPLE, OF_SWEEP
+
+    known = (*OF_SAMPLE, *OF_RUN, *OF_SWEEP)
+    for kind in found or ():
+        if kind not in known:
+            raise ConfigError(choices(kind, known, "figure"))
+    return tuple(found or ())
 
 
 def _typed(kind: type, values: Mapping[str, Any], place: str) -> Any:

@@ -11,7 +11,7 @@ from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
 from qig.experiment.jobs import jobs
-from qig.experiment.spec import read_table
+from qig.experiment.spec import read_figures, read_table
 
 
 @dataclass
@@ -23,11 +23,11 @@ class ArmSweeperConf:
     params: dict[str, Any] | None = None
     arms: dict[str, Any] = field(default_factory=dict)
     table: dict[str, Any] | None = None
-    figures: dict[str, Any] | None = None
+    figures: list[str] | None = None
 
 
 class ArmSweeper(BasicSweeper):
-    """Without arms it is Hydra's own. A table that cannot be made later is refused before anything runs."""
+    """Without arms it is Hydra's own. A table or figure that cannot be made later is refused before anything runs."""
 
     def __init__(
         self,
@@ -35,12 +35,13 @@ class ArmSweeper(BasicSweeper):
         params: dict[str, str] | None,
         arms: dict[str, str],
         table: dict[str, Any] | None,
-        figures: dict[str, Any] | None,
+        figures: list[str] | None,
     ) -> None:
         super().__init__(max_batch_size, dict(params or {}))
         self.arms = dict(arms)
         if table is not None:
             read_table(plain(table), self.arms)
+        read_figures(plain(figures))
 
     def sweep(self, arguments: list[str]) -> Any:
         self._arguments = arguments

@@ -14,6 +14,7 @@ from pathlib import Path
 from qig.errors import ConfigError, QigError, StoreError, choices
 from qig.report.closing import close, keep_records
 from qig.report.jobs import RUN_FILE, read_jobs
+from qig.report.wandb_report import add_option, log_report
 
 CONSISTENCY, ALL = "published_consistency", "all"
 
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help="of a folder: at most so many token sensitivity figures (default: 1)")
     parser.add_argument("--to", type=Path, help="of an experiment: folder of all results (default: results); "
                         "of a folder: write there, with the record of each run (default: into the folder)")
+    parser.add_argument("--html", action="store_true", help="write report.html of all results as well, one page")
+    add_option(parser)
     options = parser.parse_args(arguments)
     try:
         return _folder(options) if _is_folder(options.name) else _experiments(options)
@@ -45,6 +48,7 @@ def _is_folder(name: str) -> bool:
 
 def _experiments(options: argparse.Namespace) -> int:
     from qig.experiment.gather import experiments, tabulated
+    from qig.report.html.page import write_page
     from qig.report.published.write import write_consistency
 
     root = options.to or Path("results")
@@ -55,25 +59,35 @@ def _experiments(options: argparse.Namespace) -> int:
     problems = []
     for name in names:
         try:
-            written = write_consistency(root) if name == CONSISTENCY else _experiment(name, options.overrides, root)
+            written = write_consistency(root) if name == CONSISTENCY else _experiment(name, options, root)
             print(f"{name}: {', '.join(map(str, written))}")
         except StoreError as error:
             problems.append(str(error))
+    if options.html:
+        print(write_page(root))
     if problems:
         raise StoreError("\n".join(problems))
     return 0
 
 
-def _experiment(name: str, overrides: Sequence[str], root: Path) -> list[Path]:
+def _experiment(name: str, options: argparse.Namespace, root: Path) -> list[Path]:
+    import pandas as pd
+
     from qig.experiment.gather import gather
     from qig.report.tables.write import write_experiment
 
-    return write_experiment(gather(name, overrides), root)
+    written = write_experiment(gather(name, options.overrides), root)
+    if options.wandb:
+        frame = pd.read_csv(next(path for path in written if path.name == f"{name}.csv"), dtype={"runs": str})
+        log_report(frame, written, name, about={"overrides": options.overrides})
+    return written
 
 
 def _folder(options: argparse.Namespace) -> int:
     if options.overrides:
         raise ConfigError(f"{options.name} is a folder, whose runs are what they are; overrides are for experiments")
+    if options.html or options.wandb:
+        raise ConfigError(f"{options.name} is a folder; --html and --wandb are for experiments")
     folder = Path(options.name)
     jobs = read_jobs(folder)
     if not jobs:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qig.errors import QigError, StoreError
 from qig.report.comparison import Compared, by_type, comparison
-from qig.report.figures import token_sensitivity
+from qig.report.figures.collect import worth_a_picture, write_run_figure
 from qig.report.jobs import Job, compared
 from qig.report.records import Run
 from qig.report.render import terminal, write, write_atomically
@@ -62,12 +62,9 @@ def _tables(rows: Sequence[Compared], folder: Path, problems: list[str], show: C
 
 def _figures(runs: Sequence[Run], folder: Path, most: int, problems: list[str]) -> list[Path]:
     written: list[Path] = []
-    drawn = [run for run in runs if run.has_sensitivities and not _uniform(run)]
-    # A picture of single tokens tells more than one of modalities.
-    drawn.sort(key=lambda run: run.config["sensitivity"]["granularity"] == "modality")
-    for run in drawn[:most]:
+    for run in worth_a_picture(runs, most):
         try:
-            written += token_sensitivity(run, folder / f"token_sensitivity_{run.method}_{run.id[:10]}")
+            written += write_run_figure("token_sensitivity", run, folder)
         except (QigError, OSError) as error:
             problems.append(f"no figure of run {run.id}: {error}")
     return written
@@ -83,8 +80,3 @@ def summary(jobs: Sequence[Job], problems: Sequence[str]) -> str:
         overrides = f" ({' '.join(job.overrides)})" if job.overrides else ""
         lines.append(f"  failed: {job.folder.name}{overrides}: {job.error}")
     return "\n".join([*lines, *(f"  note: {problem}" for problem in problems)])
-
-
-def _uniform(run: Run) -> bool:
-    """Whether no site of the run has weights worth a picture."""
-    return all(site["estimator"] == "uniform" for site in run.record["sites"])

@@ -152,6 +152,17 @@ def test_records_that_no_sidecar_names_any_more_are_removed(found, written, tmp_
     assert len(list(stray.parent.iterdir())) == 8
 
 
+def test_figures_stand_beside_the_table(found, tmp_path):
+    shown = Found("fake", (), found.table, found.rows, ("method_differences",))
+    written = write_experiment(shown, tmp_path / "results")
+    assert [path.name for path in written[-3:]] == [f"method_differences_cwe{end}" for end in (".csv", ".pdf", ".png")]
+    drawn = {(line["group"], line["label"]): float(line["difference"]) for line in lines(written[-3])}
+    cells = {(line["quant"], line["arm"]): line for line in lines(tmp_path / "results" / "fake" / "fake.csv")
+             if line["metric"] == "accuracy" and line["vs_CWE"]}
+    assert drawn == {(f"tiny_a · {quant}", arm): pytest.approx(100 * float(line["vs_CWE"]))
+                     for (quant, arm), line in cells.items()}
+
+
 def test_overrides_have_a_folder_of_their_own(found):
     overrides = ("model=a/b", "tracking=none", "evaluation.limit=4", "hydra.verbose=true")
     changed = Found("fake", overrides, found.table, found.rows)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qig.experiment.gather import Found
+from qig.report.figures.experiment import write_experiment_figures
 from qig.report.records import Run
 from qig.report.render import write_atomically
 from qig.report.tables.cells import cells
@@ -30,7 +31,7 @@ UNTELLING = ("tracking", "hydra", "store")
 
 
 def write_experiment(found: Found, root: Path) -> list[Path]:
-    """Write ``root/FOLDER/NAME.{csv,md,tex,json}``, ``NAME_winners.csv`` and ``root/records/RUN.json``.
+    """Write ``root/FOLDER/NAME.{csv,md,tex,json}``, ``NAME_winners.csv``, figures, and ``root/records/RUN.json``.
 
     Returns the files of the folder. FOLDER is the experiment's name, with the overrides if there were any.
     """
@@ -52,7 +53,10 @@ def write_experiment(found: Found, root: Path) -> list[Path]:
     for file, text in contents.items():
         write_atomically(folder / file, text)
     _keep(root, records)
-    return [folder / file for file in contents]
+    table = found.table
+    drawn = write_experiment_figures(frame, [(row.arm, row.run) for row in found.rows], [*table.rows, *table.columns],
+                                     table.controls, folder, found.figures)
+    return [*(folder / file for file in contents), *drawn]
 
 
 def sidecar(found: Found, frame: pd.DataFrame, duels: pd.DataFrame, records: Mapping[str, bytes],

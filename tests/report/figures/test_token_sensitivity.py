@@ -1,15 +1,11 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
-import qig
 from qig.errors import StoreError
-from qig.report.figures import KIND_COLOURS, colour_limit, relative_weights, token_sensitivity
+from qig.report.figures.collect import write_run_figure
+from qig.report.figures.style import KIND_COLOURS
+from qig.report.figures.token_sensitivity import colour_limit, data, draw, relative_weights
 from qig.report.records import Sensitivities, load_run
 
 
@@ -43,9 +39,18 @@ def colour_share(image, code):
     return (image == colour).all(axis=-1).mean()
 
 
+def test_the_frame_has_the_chosen_sample_relative_to_uniform(store):
+    store.run("a", tokens=(2, 2, 1, 3, 4))
+    frame = data(load_run(store.root, "a"), sample=1)
+    one = frame[(frame.site == "mlp_in") & (frame.block == 1)]
+    assert list(one.kind) == ["vision", "vision", "prompt", "answer", "special"]
+    np.testing.assert_allclose(one.weight, 5 * np.arange(1, 6) / 15, rtol=1e-6)
+    assert len(frame) == 2 * 2 * 5 and set(frame.run) == {"a"} and set(frame["sample"]) == {1}
+
+
 def test_the_band_and_the_legend_show_the_kinds_that_occur(store, tmp_path):
     store.run("a", tokens=(2, 2, 2, 2, 1, 3))
-    pdf, png = token_sensitivity(load_run(store.root, "a"), tmp_path / "sub" / "figure", sample=1)
+    _, pdf, png = write_run_figure("token_sensitivity", load_run(store.root, "a"), tmp_path / "sub", sample=1)
     assert pdf.read_bytes().startswith(b"%PDF")
     image = pixels(png)
     shares = {kind: colour_share(image, code) for kind, code in KIND_COLOURS.items()}
@@ -55,40 +60,22 @@ def test_the_band_and_the_legend_show_the_kinds_that_occur(store, tmp_path):
     assert shares["answer"] > 0
 
 
-def test_a_flat_heat_map_is_one_colour_and_a_steep_one_is_not(store, tmp_path):
-    store.run("steep", tokens=(2,) * 12, blocks=1)
-    store.run("flat", tokens=(2,), blocks=1)
-    middle = {}
-    for id in ("steep", "flat"):
-        image = pixels(token_sensitivity(load_run(store.root, id), tmp_path / id)[1])
-        row = image[int(image.shape[0] * 0.28), int(image.shape[1] * 0.1):int(image.shape[1] * 0.8)]
-        middle[id] = len(np.unique(row, axis=0))
-    assert middle["flat"] == 1
-    assert middle["steep"] >= 10  # the cut leaves out the last of twelve tokens
+def test_heat_maps_hold_the_weights_and_borders_stand_between_kinds(store):
+    store.run("a", tokens=(4, 2, 2, 3))
+    frame = data(load_run(store.root, "a"))
+    attention, mlp, *_ = draw(frame).axes
+    for axes in (attention, mlp):
+        (image,) = axes.images
+        np.testing.assert_allclose(np.asarray(image.get_array()), np.tile(4 * np.arange(1, 5) / 10, (2, 1)), rtol=1e-6)
+        assert [line.get_xdata()[0] for line in axes.lines] == [0.5, 2.5]
 
 
-def test_equal_runs_give_equal_files(store, tmp_path):
-    store.run("a")
-    run = load_run(store.root, "a")
-    first, second = (token_sensitivity(run, tmp_path / name) for name in ("one", "two"))
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
-
-
-def test_what_cannot_be_drawn_says_so(store, tmp_path):
+def test_what_cannot_be_drawn_says_so(store):
     store.run("a")
     run = load_run(store.root, "a")
     with pytest.raises(StoreError, match="choose from: 0, 1"):
-        token_sensitivity(run, tmp_path / "x", sample=5)
-    only = {(0, "attn_out"): run.sensitivities.weights[0, "attn_in"]}
+        data(run, sample=5)
+    only = {(0, "elsewhere"): run.sensitivities.weights[0, "attn_in"]}
     run.__dict__["sensitivities"] = Sensitivities(only, run.sensitivities.kinds, run.sensitivities.sample)
-    with pytest.raises(StoreError, match="got sites attn_out; expected attn_in or mlp_in"):
-        token_sensitivity(run, tmp_path / "x")
-    assert not list(tmp_path.glob("x*"))
-
-
-def test_reports_load_without_torch_and_the_heavy_libraries():
-    code = ("import sys, qig.report.sweep, qig.report.closing, qig.report.__main__, qig.tracking; "
-            "print([m for m in ('torch', 'pandas', 'matplotlib', 'wandb', 'scipy') if m in sys.modules])")
-    environment = os.environ | {"PYTHONPATH": str(Path(qig.__file__).parents[1])}
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    with pytest.raises(StoreError, match="got sites elsewhere; expected one of attn_in"):
+        data(run)

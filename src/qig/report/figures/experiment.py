@@ -1,0 +1,84 @@
+"""The figures of an experiment, from its cells and its runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qig.errors import QigError, StoreError
+from qig.experiment.spec import read_figures
+from qig.report.figures import OF_SWEEP
+from qig.report.figures.collect import worth_a_picture, write_run_figure
+from qig.report.figures.files import write
+from qig.report.records import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+
+def write_experiment_figures(
+    cells: pd.DataFrame, arms: Sequence[tuple[str, Run]], keys: Sequence[str], controls: Sequence[str], folder: Path,
+    kinds: Sequence[str],
+) -> list[Path]:
+    """Write the named figures into ``folder``; returns the paths of their CSV, PDF and PNG files.
+
+    ``cells``: a line a cell and metric, in fractions of 1: ``keys`` (``arm`` among them), ``metric``, ``value, low,
+    high``, ``runs``, and ``vs_<control>`` with ``_low`` and ``_high``. ``arms``: each job's arm and run. Differences
+    are drawn once a control; figures of single runs for the first run that has what they show. A figure that the
+    experiment has no data for (another model's image tokens, too few bit widths) is a warning.
+
+    Raises:
+        ConfigError: no such kind of figure.
+    """
+    read_figures(kinds)
+    names = {run.id: arm for arm, run in arms}
+    runs = list({run.id: run for _, run in arms}.values())
+    written = []
+    for kind in kinds:
+        try:
+            if kind in OF_SWEEP:
+                for suffix, frame in _frames(kind, cells, runs, names, keys, controls):
+                    written += write(kind, frame, folder, suffix)
+            else:
+                written += _of_a_run(kind, runs, folder)
+        except QigError as error:
+            log.warning("%s: figure %s is not drawn: %s", folder.name, kind, error)
+    return written
+
+
+def _frames(kind: str, cells: pd.DataFrame, runs: Sequence[Run], names: dict[str, str], keys: Sequence[str],
+            controls: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+    from qig.report.figures import accuracy_bits, calibration_cost, completeness_nodes, method_differences
+
+    arms = [names[run.id] for run in runs]
+    if kind == "method_differences":
+        sigmas = {run.id: run.outlier_sigma for run in runs}
+        differences = method_differences.data_of_cells
+        return [(_slug(control), differences(cells, keys, control, sigmas)) for control in controls]
+    if kind == "accuracy_bits":
+        lines = cells[cells.metric == "accuracy"]
+        frame = lines.assign(run=[str(ids).split()[0] for ids in lines.runs]).drop_duplicates("run")
+        frame = frame.rename(columns={"value": "accuracy", "low": "accuracy_low", "high": "accuracy_high"})
+        return [("", accuracy_bits.data(frame, runs, arms))]
+    if kind == "calibration_cost":
+        return [("", calibration_cost.data(runs, arms))]
+    return [("", completeness_nodes.data(runs))]
+
+
+def _of_a_run(kind: str, runs: Sequence[Run], folder: Path) -> list[Path]:
+    reason: QigError = StoreError("no run weighs tokens")
+    for run in worth_a_picture(runs, len(runs)):
+        try:
+            return write_run_figure(kind, run, folder)
+        except QigError as error:  # another run may have it
+            reason = error
+    raise reason
+
+
+def _slug(name: str) -> str:
+    """Fit for a file's name."""
+    return "".join(letter if letter.isalnum() else "_" for letter in name.lower())
