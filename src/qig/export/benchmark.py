@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from qig.errors import ModelError, QigError
+from qig.export.kernels import exported_scheme, kernel_of, use_kernels
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,8 +64,9 @@ def benchmark(options: argparse.Namespace) -> dict[str, Any]:
         if not (folder / "qig_export.json").is_file():
             raise ModelError(f"{folder} is not what qig-export wrote: it has no qig_export.json")
         rows.append(_measured(f"{folder.name}, transformers", folder, options, lambda f=folder: _load(f, options)))
-        if find_spec("torchao") is not None and _scheme(folder)[1] is not None:
-            name = f"{folder.name}, torchao {_scheme(folder)[1]} kernel"
+        kernel = kernel_of(exported_scheme(folder))
+        if find_spec("torchao") is not None and kernel is not None:
+            name = f"{folder.name}, torchao {kernel} kernel"
             rows.append(_measured(name, folder, options, lambda f=folder: _with_kernels(f, options)))
     found = environment(torch.device("cpu"))
     machine = {"cpu": found["cpu"], "packages": {name: found["packages"][name] for name in ("torch", "transformers")}}
@@ -139,38 +141,12 @@ def _load(folder: Path, options: argparse.Namespace, **more: Any):
     return model.eval().requires_grad_(False)
 
 
-def _scheme(folder: Path):
-    """The scheme of the export, and the kernel that takes its integers."""
-    from compressed_tensors.quantization import QuantizationConfig
-
-    from qig.export.kernels import kernel_of
-
-    config = json.loads((folder / "config.json").read_text())["quantization_config"]
-    (scheme,) = QuantizationConfig.model_validate(config).config_groups.values()
-    return scheme, kernel_of(scheme)
-
-
 def _with_kernels(folder: Path, options: argparse.Namespace):
     """The dense model that transformers unpacks, with the export's integers in the place of the unpacked weights."""
-    import torch
-    from safetensors.torch import load_file
     from transformers import CompressedTensorsConfig
 
-    from qig.export.kernels import use_kernel
-    from qig.models.architectures import architecture_of
-    from qig.models.checkpoint import model_type
-
-    scheme, _ = _scheme(folder)
     model = _load(folder, options, quantization_config=CompressedTensorsConfig(dequantize=True))
-    blocks = model.get_submodule(architecture_of(model_type(folder)).text_model).layers
-    stored: dict[str, dict[str, torch.Tensor]] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        for name, value in load_file(file).items():
-            stored.setdefault(name.rpartition(".")[0], {})[name.rpartition(".")[2]] = value
-    for name, tensors in stored.items():
-        if "weight_scale" in tensors:
-            index, _, inside = name.rpartition("layers.")[2].partition(".")
-            use_kernel(blocks[int(index)].get_submodule(inside), tensors, scheme)
+    use_kernels(model, folder)
     return model
 
 

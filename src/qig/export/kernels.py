@@ -7,14 +7,21 @@ the data type of the activations. The int8 kernel quantizes activations by max|x
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from qig.models.architectures import architecture_of
+from qig.models.checkpoint import model_type
 
 if TYPE_CHECKING:
     from compressed_tensors.quantization import QuantizationScheme
+    from transformers import PreTrainedModel
 
 INT4_GROUPS = (32, 64, 128)
 
@@ -28,11 +35,31 @@ def kernel_of(scheme: QuantizationScheme) -> str | None:
     return "int8" if weights.group_size is None else None
 
 
+def exported_scheme(folder: Path) -> QuantizationScheme:
+    """The one scheme of an exported checkpoint."""
+    from compressed_tensors.quantization import QuantizationConfig
+
+    config = json.loads((folder / "config.json").read_text())["quantization_config"]
+    (scheme,) = QuantizationConfig.model_validate(config).config_groups.values()
+    return scheme
+
+
 @torch.no_grad()
-def use_kernel(linear: nn.Linear, stored: Mapping[str, Tensor], scheme: QuantizationScheme) -> None:
-    """Replace the linear's weight by a torchao tensor of the ``stored`` integers (names as in the export's files)."""
+def use_kernels(model: PreTrainedModel, folder: Path) -> None:
+    """Replace the weights of the quantized linears of a dense ``model`` by torchao tensors of the folder's integers."""
+    scheme = exported_scheme(folder)
     make = {"int4": _int4, "int8": _int8}[kernel_of(scheme)]
-    linear.weight = nn.Parameter(make(stored, scheme, linear.weight.dtype), requires_grad=False)
+    blocks = model.get_submodule(architecture_of(model_type(folder)).text_model).layers
+    stored: dict[str, dict[str, Tensor]] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        for name, value in load_file(file).items():
+            linear, _, part = name.rpartition(".")
+            stored.setdefault(linear, {})[part] = value
+    for name, tensors in stored.items():
+        if "weight_scale" in tensors:
+            index, _, inside = name.rpartition("layers.")[2].partition(".")
+            linear = blocks[int(index)].get_submodule(inside)
+            linear.weight = nn.Parameter(make(tensors, scheme, linear.weight.dtype), requires_grad=False)
 
 
 def _int4(stored: Mapping[str, Tensor], scheme: QuantizationScheme, dtype: torch.dtype) -> Tensor:
