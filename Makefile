@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run results paper notebooks test lint lock clean
+.PHONY: help run results paper notebooks speed test lint lock clean
 
 help:
 	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 2 minutes)"
 	@echo "make results  results/ anew: the first run, with and without outliers, and layer errors (about 8 minutes)"
 	@echo "make paper    every experiment with the embedded models, and its table in results/ (about 80 minutes; goes on)"
 	@echo "make notebooks  both notebooks anew, outputs included (about 1 minute; after make results or make paper)"
+	@echo "make speed    results/export_speed anew: size and speed of exported checkpoints (about 10 minutes)"
 	@echo "make test     all tests (about 4 minutes on 2 cores)"
 	@echo "make lint     ruff"
 	@echo "make lock     requirements.lock anew from what is installed in $(VENV)"
@@ -35,6 +36,19 @@ paper: $(VENV)/.installed
 
 notebooks: $(VENV)/.installed-test
 	$(BIN)/jupyter-execute --inplace --NotebookClient.record_timing=False notebooks/*.ipynb
+
+# Random weights as wide as real ones; run it on a machine that does nothing else.
+speed: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[speed]'
+	$(BIN)/python -m qig.export.wide outputs/speed/wide
+	$(BIN)/qig -m model=hf model.path=outputs/speed/wide model.name=wide quant=w4a16,w3a16,w8a8,w4a8 method=rtn \
+		evaluation.limit=4 evaluation.nll=false evaluation.max_empty_share=1 tracking=none hydra.sweep.dir=outputs/speed/runs
+	$(BIN)/qig-export outputs/speed/runs/0 --to outputs/speed/w4a16
+	$(BIN)/qig-export outputs/speed/runs/1 --to outputs/speed/w3a16
+	$(BIN)/qig-export outputs/speed/runs/2 --to outputs/speed/w8a8
+	$(BIN)/qig-export outputs/speed/runs/3 --to outputs/speed/w4a8
+	$(BIN)/python -m qig.export.benchmark $(addprefix outputs/speed/,w4a16 w3a16 w8a8 w4a8) \
+		--source outputs/speed/wide --to results/export_speed
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pip check

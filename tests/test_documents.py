@@ -26,6 +26,11 @@ def test_readme_shows_the_committed_results():
     assert table.startswith(shown)
 
 
+def test_export_document_shows_the_committed_measurement():
+    table = (ROOT / "results" / "export_speed" / "benchmark.md").read_text().strip()
+    assert f"<!-- results/export_speed -->\n{table}\n<!-- end -->" in (ROOT / "docs" / "EXPORT.md").read_text()
+
+
 def test_committed_results_come_from_committed_code():
     records = [json.loads(path.read_text()) for path in (ROOT / "results" / "first_run" / "records").glob("*.json")]
     assert {record["method"] for record in records} == {"none", "rtn", "mbq", "qig"}

@@ -13,6 +13,7 @@ from qig.config.validation import needs_calibration, resolve
 from qig.models.loading import load
 
 CPU = torch.device("cpu")
+WITHOUT_GRID = ("rtn", "smoothquant", "gptq_qig", "vlmq")
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +38,7 @@ def configured(compose, saved_model):
 
     def make(*overrides: str, model: str = "tiny_qwen2_vl"):
         few = ["calibration.samples=3", "calibration.tokens_per_batch=300", "tracking=none"]
-        if not {"method=rtn", "method=smoothquant"} & set(overrides):
+        if not {f"method={name}" for name in WITHOUT_GRID} & set(overrides):
             few += ["equalization.points=5", "equalization.step=0.2"]
         if "method=qig" in overrides:
             few += ["sensitivity.nodes=2", "sensitivity.max_nodes=2"]

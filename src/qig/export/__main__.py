@@ -19,7 +19,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 when there is nothing exported, or what is there is not the run's export."""
     store = OmegaConf.load(conf_dir() / "config.yaml").store
     parser = argparse.ArgumentParser(prog="qig-export", description=__doc__)
-    parser.add_argument("run", help="id of a run (the closing table shows its beginning), or its folder STORE/runs/ID")
+    parser.add_argument(
+        "run",
+        help="a run's id (the closing table shows its beginning), its folder STORE/runs/ID, or its job's output folder",
+    )
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="directory to write, not there or empty")
     parser.add_argument("--store", type=Path, default=Path(store), help="where the run is (default: %(default)s)")
     parser.add_argument("--shard-size", type=float, default=5, metavar="GB", help="largest file (default: %(default)s)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from qig.errors import ModelError, StoreError
 from qig.models import checkpoint
+from qig.report.jobs import RUN_FILE
 from qig.report.records import Run, load_run
 from qig.store import find_damage
 
@@ -31,7 +33,7 @@ class Source:
 
 
 def open_source(run: str, store: Path) -> Source:
-    """The source for a run's id (or the beginning of one), or the path of its folder in a store.
+    """The source for a run's id (or the beginning of one), its folder in a store, or the output folder of its job.
 
     Raises:
         StoreError: no such run, one that has not finished, that quantizes nothing, or whose integers are damaged.
@@ -53,9 +55,12 @@ def open_source(run: str, store: Path) -> Source:
 
 def _find(run: str, store: Path) -> Run:
     folder = Path(run)
-    if folder.is_dir():
+    if (folder / RUN_FILE).is_file():
+        left = json.loads((folder / RUN_FILE).read_text())
+        store, run = Path(left["store"]), left["run"]
+    elif folder.is_dir():
         if not (folder / "record.json").is_file():
-            raise StoreError(f"{folder} holds no record.json: expected the folder of a finished run, or its id")
+            raise StoreError(f"{folder} holds no record.json: expected a finished run's folder, or its id")
         store, run = folder.absolute().parents[1], folder.name
     runs = store / "runs"
     begun = [entry.name for entry in runs.glob("*") if entry.name.startswith(run) and run]
