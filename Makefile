@@ -11,7 +11,7 @@ help:
 	@echo "make paper    every experiment with the embedded models, and its table in results/ (about 80 minutes; goes on)"
 	@echo "make notebooks  both notebooks anew, outputs included (about 1 minute; after make results or make paper)"
 	@echo "make speed    results/export_speed anew: size and speed of exported checkpoints (about 10 minutes)"
-	@echo "make test     all tests (about 4 minutes on 2 cores)"
+	@echo "make test     all tests (about 8 minutes on 2 cores)"
 	@echo "make lint     ruff"
 	@echo "make lock     requirements.lock anew from what is installed in $(VENV)"
 	@echo "make clean    remove the environment and all outputs"
@@ -53,7 +53,7 @@ speed: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pip check
 	$(BIN)/ruff check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check

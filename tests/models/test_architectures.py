@@ -13,9 +13,15 @@ from qig.errors import ModelError
 from qig.models.architectures import ARCHITECTURES, architecture_of
 
 SOURCE = Path(qig.__file__).parent
-# The table; the embedded models, which are built from their classes; the conversion of a format that has no class.
-ALLOWED = ("models/architectures.py", "models/tiny/", "models/internvl2/")
-EMBEDDED = re.compile(r"tiny_\w+")  # a model's name, not a family's
+ALLOWED = (
+    "models/architectures.py",  # the table
+    "evaluation/protocols.py",  # the table of how lmms-eval's wrappers ask each family
+    "report/patches.py",  # the table of which patch a vision token shows
+    "models/tiny/",  # the embedded models, which are built from their classes
+    "models/internvl2/",  # the conversion of a format that has no class
+    "export/wide.py",  # the random model on which speed is measured
+)
+EMBEDDED = re.compile(r"tiny_\w+|qwen-vl-utils|\binternvl2\b")  # names of a model and of two packages, not of families
 FAMILY = re.compile(r"qwen|llava|llama|intern_?(vl|lm|vit)|idefics|smol_?(vlm|lm)|siglip|mistral|gemma|phi\d", re.I)
 
 
