@@ -41,4 +41,4 @@ def test_calibrated_evaluated_and_loaded_again(family_checkpoint, compose, tmp_p
         layers = {n: m for n, m in quantized.model.named_modules() if isinstance(m, FakeQuantLinear)}
         assert len(layers) == 7 * len(quantized.blocks)
         assert all(name.startswith(f"{quantized.architecture.text_model}.layers.") for name in layers)
-        assert {layer.activation_bits for layer in layers.values()} == {bits}
+        assert {layer.activations and layer.activations.bits for layer in layers.values()} == {bits}

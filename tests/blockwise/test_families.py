@@ -16,6 +16,7 @@ from qig.blockwise.activations import Activations
 from qig.blockwise.streams import Streams
 from qig.config.schema import Model, Outliers
 from qig.models.loading import open_model
+from qig.quantization.grid import ActivationGrid
 from qig.quantization.linear import FakeQuantLinear
 
 CPU = torch.device("cpu")
@@ -51,7 +52,7 @@ def logits_block_by_block(loaded, batch, changed=lambda block: block) -> tuple[t
 
 def with_coarse_mlp(block: torch.nn.Module) -> torch.nn.Module:
     down = block.mlp.down_proj
-    block.mlp.down_proj = FakeQuantLinear((down.weight * 8).round() / 8, None, activation_bits=8)
+    block.mlp.down_proj = FakeQuantLinear((down.weight * 8).round() / 8, None, activations=ActivationGrid(8))
     return block
 
 

@@ -19,6 +19,7 @@ from qig.calibrate import quantize
 from qig.data.calibration import collate, samples_of
 from qig.errors import ModelError
 from qig.models.loading import load
+from qig.quantization.grid import ActivationGrid
 from qig.quantization.linear import FakeQuantLinear, QuantizedLinear
 from qig.quantized import load_checkpoint
 
@@ -188,7 +189,7 @@ def test_rtn_is_direct_quantization_and_touches_nothing_else(configured, passed,
         weight = original.model.get_submodule(name).weight.numpy()
         expected = oracle.fake_weight(weight, grid.bits, grid.symmetric, grid.group_size)
         np.testing.assert_allclose(layer.weight.numpy(), expected, rtol=1e-6, atol=1e-9)
-        assert layer.activation_bits == (8 if quant == "w4a8" else None)
+        assert layer.activations == (ActivationGrid(8) if quant == "w4a8" else None)
         assert layer.scale.shape == (weight.shape[0], 1 if quant == "w4a8" else weight.shape[1] // 128)
     rest = {name: p for name, p in original.model.state_dict().items() if name.rpartition(".")[0] not in quantized}
     assert any("visual" in name for name in rest) and any("norm" in name for name in rest)

@@ -11,6 +11,7 @@ from qig.blockwise.capture import enter
 from qig.blockwise.streams import Streams
 from qig.errors import QigError
 from qig.models.architectures import LLAMA_SITES
+from qig.quantization.grid import ActivationGrid
 from qig.quantization.linear import FakeQuantLinear
 
 CPU = torch.device("cpu")
@@ -83,7 +84,7 @@ def test_quantized_stream_is_the_forward_pass_of_a_quantized_model(case):
     for index, block in enumerate(loaded.blocks):
         streams.advance(index, block, None)
         down = block.mlp.down_proj
-        block.mlp.down_proj = FakeQuantLinear((down.weight * 4).round() / 4, None, activation_bits=4)
+        block.mlp.down_proj = FakeQuantLinear((down.weight * 4).round() / 4, None, activations=ActivationGrid(4))
         streams.advance(index, None, block)
     for x_q, x, batch in zip(streams.quantized, streams.exact, batches, strict=True):
         _, outputs = block_inputs_and_outputs(loaded, batch)

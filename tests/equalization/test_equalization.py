@@ -18,14 +18,14 @@ from qig.equalization.grid_search import GridSearch, power_scale
 from qig.equalization.smoothquant import SmoothQuant
 from qig.errors import QigError
 from qig.models.architectures import LLAMA_SITES
-from qig.quantization.grid import WeightGrid
+from qig.quantization.grid import ActivationGrid, WeightGrid
 from qig.quantization.setting import Setting
 from qig.sensitivity.estimator import SiteView
 
 ALL = re.compile(r"(self_attn\.(q|k|v|o)|mlp\.(gate|up|down))_proj")
 SETTINGS = {
     "w3a16": Setting(WeightGrid(3, False, 4), None, ALL),
-    "w4a8": Setting(WeightGrid(4, True, None), 8, ALL),
+    "w4a8": Setting(WeightGrid(4, True, None), ActivationGrid(8), ALL),
 }
 SITES = {site.name: site for site in LLAMA_SITES}
 LENGTHS = ((5, 3), (4, 4))
@@ -64,8 +64,8 @@ def brute_force(view: SiteView, weights, exponents, scope: str, loss: str) -> li
         for call, weight in zip(view.calls, weights, strict=True):
             for row, x in enumerate(call.x):
                 divided = x / torch.from_numpy(s)
-                if view.setting.activation_bits is not None:
-                    divided = torch.from_numpy(fake_activation(divided.numpy(), view.setting.activation_bits))
+                if view.setting.activations is not None:
+                    divided = torch.from_numpy(fake_activation(divided.numpy(), view.setting.activations.bits))
                 if scope == "module":
                     f, _ = toy.FUNCTIONS[site]
                     error = f(x, exact) - f(x, quantized, divided)
@@ -156,7 +156,7 @@ def test_candidates_whose_error_is_no_number_are_not_chosen():
                 layer.weight[0, 0] = torch.nan
             return layer
 
-    setting = Setting_(view.setting.weights, view.setting.activation_bits, view.setting.linears)
+    setting = Setting_(view.setting.weights, view.setting.activations, view.setting.linears)
     found = search.scale(replace(view, setting=setting), weights)
     assert found.exponent == plain.exponents[1 + int(np.argmin(plain.losses[1:]))]
     for call in view.calls:

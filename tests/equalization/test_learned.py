@@ -19,14 +19,14 @@ from qig.equalization.error import SiteError
 from qig.equalization.grid_search import GridSearch
 from qig.equalization.learned import LearnedScales
 from qig.models.architectures import LLAMA_SITES
-from qig.quantization.grid import WeightGrid, fake_quantize_through, quantize_weight
+from qig.quantization.grid import ActivationGrid, WeightGrid, fake_quantize_through, quantize_weight
 from qig.quantization.setting import Setting
 from qig.sensitivity.estimator import SiteView
 
 ALL = re.compile(r"(self_attn\.(q|k|v|o)|mlp\.(gate|up|down))_proj")
 SETTINGS = {
     "w3a16": Setting(WeightGrid(3, False, 4), None, ALL),
-    "w4a8": Setting(WeightGrid(4, True, None), 8, ALL),
+    "w4a8": Setting(WeightGrid(4, True, None), ActivationGrid(8), ALL),
 }
 SITES = {site.name: site for site in LLAMA_SITES}
 
@@ -62,8 +62,8 @@ def true_error(view, weights, scale, loss: str = "mse") -> float:
     for call, weight in zip(view.calls, weights, strict=True):
         for row, x in enumerate(call.x):
             divided = x.numpy() / s
-            if view.setting.activation_bits is not None:
-                divided = fake_activation(divided, view.setting.activation_bits)
+            if view.setting.activations is not None:
+                divided = fake_activation(divided, view.setting.activations.bits)
             error = f(x, exact) - f(x, quantized, torch.from_numpy(divided))
             error = error**2 if loss == "mse" else error.abs()
             total += float((error.mean(-1) * weight[row]).sum())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+LIBRARYS_GRID = "quant.activations.scale=range"
 SETTINGS = ("w4a16", "w3a16", "w2a16", "w8a8", "w4a8")
 ALONE = Path(__file__).parent / "load_alone.py"
 
@@ -97,6 +98,7 @@ def alone(exported, picture, tmp_path_factory):
 
     exports = [exported(model, setting) for model in TINY for setting in SETTINGS]
     exports += [exported("tiny_qwen2_vl", setting, "model.dtype=bfloat16") for setting in ("w4a16", "w8a8")]
+    exports += [exported(model, setting, LIBRARYS_GRID) for model in TINY for setting in ("w8a8", "w4a8")]
     result = tmp_path_factory.mktemp("alone") / "logits.safetensors"
     ours = {Path(path).resolve() for path in sys.path if (Path(path) / "qig").is_dir()}
     path = os.pathsep.join(entry for entry in sys.path if entry and Path(entry).resolve() not in ours)

@@ -17,9 +17,9 @@ every_setting = pytest.mark.parametrize("setting", ["w4a16", "w3a16", "w2a16", "
 with_activations = pytest.mark.parametrize("setting", ["w8a8", "w4a8"])
 
 
-def by_the_library(x, bits):
-    """Activations as compressed-tensors quantizes them: scale max|x| / 127.5 where ours is max|x| / 127."""
-    args = QuantizationArgs(num_bits=bits, symmetric=True, strategy="token", dynamic=True)
+def by_the_library(x, grid):
+    """Activations as compressed-tensors quantizes them: scale max|x| / 127.5 where the papers have max|x| / 127."""
+    args = QuantizationArgs(num_bits=grid.bits, symmetric=True, strategy="token", dynamic=True)
     return fake_quantize(x, *compute_dynamic_scales_and_zp(x, args, None), args)
 
 
@@ -36,6 +36,13 @@ def test_logits_are_those_of_the_evaluated_model(model, setting, exported, alone
 
 @every_model
 @with_activations
+def test_logits_are_those_of_the_evaluated_model_on_the_librarys_grid(model, setting, exported, alone, evaluated):
+    export = exported(model, setting, "quant.activations.scale=range")
+    torch.testing.assert_close(alone(export), evaluated(export), rtol=0, atol=1e-4)
+
+
+@every_model
+@with_activations
 def test_logits_are_equal_but_for_the_scale_of_activations(model, setting, exported, alone, evaluated, monkeypatch):
     export = exported(model, setting)
     ours = evaluated(export)
@@ -43,7 +50,7 @@ def test_logits_are_equal_but_for_the_scale_of_activations(model, setting, expor
         patch.setattr("qig.quantization.linear.fake_quantize_activation", by_the_library)
         torch.testing.assert_close(alone(export), evaluated(export), rtol=0, atol=1e-4)
     with monkeypatch.context() as patch:
-        patch.setattr("qig.quantization.linear.fake_quantize_activation", lambda x, bits: x)
+        patch.setattr("qig.quantization.linear.fake_quantize_activation", lambda x, grid: x)
         effect = (evaluated(export) - ours).square().mean().sqrt()
     assert 0 < (alone(export) - ours).square().mean().sqrt() < 2 * effect
 

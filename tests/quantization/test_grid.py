@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as arrays
 
 from oracles import grid as oracle
 from qig.quantization.grid import (
+    ActivationGrid,
     WeightGrid,
     fake_quantize_activation,
     packed_bytes,
@@ -151,11 +152,15 @@ def test_activations_token_by_token(bits):
     x = random((2, 7, 48), seed=2, scale=3)
     x[0, 0] = 0
     x[1, 3, 7] = 500
-    found = fake_quantize_activation(torch.from_numpy(x), bits)
+    found = fake_quantize_activation(torch.from_numpy(x), ActivationGrid(bits))
     np.testing.assert_allclose(found.numpy(), oracle.fake_activation(x, bits), rtol=1e-6, atol=1e-12)
-    alone = fake_quantize_activation(torch.from_numpy(x[1, 3]), bits)
+    wide = fake_quantize_activation(torch.from_numpy(x), ActivationGrid(bits, "range")).numpy()
+    step = np.abs(x).max(-1, keepdims=True).clip(1e-5) / (2 ** (bits - 1) - 0.5)
+    integers = np.rint(x / step).clip(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    np.testing.assert_allclose(wide, integers * step, rtol=1e-6, atol=1e-12)
+    alone = fake_quantize_activation(torch.from_numpy(x[1, 3]), ActivationGrid(bits))
     assert torch.equal(alone, found[1, 3])  # one token's scale does not see the others
-    assert fake_quantize_activation(torch.from_numpy(x).half(), bits).dtype == torch.float16
+    assert fake_quantize_activation(torch.from_numpy(x).half(), ActivationGrid(bits)).dtype == torch.float16
 
 
 def test_packed_bytes_by_hand():

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from oracles import grid as oracle
-from qig.quantization.grid import WeightGrid
+from qig.quantization.grid import ActivationGrid, WeightGrid
 from qig.quantization.linear import QuantizedLinear, replace, substituted
 from qig.quantization.setting import Setting
 
 LINEARS = re.compile(r"(self_attn\.(q|k|v|o)|mlp\.(gate|up|down))_proj")
 W3A16 = Setting(WeightGrid(3, False, 16), None, LINEARS)
-W4A8 = Setting(WeightGrid(4, True, None), 8, LINEARS)
+W4A8 = Setting(WeightGrid(4, True, None), ActivationGrid(8), LINEARS)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_equalized_candidate(linear, x, setting):
     weight, bias, inputs, s = numpy_of(linear.weight, linear.bias, x, scale)
     grid = setting.weights
     divided = inputs / s
-    if setting.activation_bits is not None:
+    if setting.activations is not None:
         divided = oracle.fake_activation(divided, 8)
     expected = divided @ oracle.fake_weight(weight * s, grid.bits, grid.symmetric, grid.group_size).T + bias
     np.testing.assert_allclose(setting.equalized(linear, scale)(x), expected, rtol=1e-4, atol=2e-4)

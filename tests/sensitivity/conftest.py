@@ -13,14 +13,14 @@ from oracles.settings import make_config
 from qig.blockwise.capture import Call
 from qig.data.tokens import TokenKind
 from qig.models.architectures import LLAMA_SITES
-from qig.quantization.grid import WeightGrid
+from qig.quantization.grid import ActivationGrid, WeightGrid
 from qig.quantization.setting import Setting
 from qig.sensitivity.estimator import SiteView
 
 LINEARS = re.compile(r"(self_attn\.(q|k|v|o)|mlp\.(gate|up|down))_proj")
 SETTINGS = {
     "w3a16": Setting(WeightGrid(3, False, 4), None, LINEARS),
-    "w4a8": Setting(WeightGrid(4, True, None), 8, LINEARS),
+    "w4a8": Setting(WeightGrid(4, True, None), ActivationGrid(8), LINEARS),
 }
 SITES = {site.name: site for site in LLAMA_SITES}
 

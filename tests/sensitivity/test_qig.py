@@ -10,7 +10,7 @@ import torch
 from oracles import attribution as oracle
 from oracles import toy
 from oracles.settings import make_config
-from qig.quantization.grid import fake_quantize_activation
+from qig.quantization.grid import ActivationGrid, fake_quantize_activation
 from qig.sensitivity.integral import closed_form, integrate
 from qig.sensitivity.qig import QuantizationAwareIntegratedGradients
 
@@ -25,8 +25,8 @@ def real_of(view):
 def references(toy_sites, view, reference: str):
     if reference == "zero":
         return [torch.zeros_like(call.x) for call in view.calls]
-    bits = view.setting.activation_bits
-    return [call.x if bits is None else fake_quantize_activation(call.x, bits) for call in view.quantized_calls]
+    grid = view.setting.activations
+    return [call.x if grid is None else fake_quantize_activation(call.x, grid) for call in view.quantized_calls]
 
 
 def _closed_form(view, starts, real):
@@ -57,7 +57,7 @@ def test_closed_form_is_the_exact_integral(toys, site, setting, reference):
         if reference == "zero":
             start = torch.zeros_like(x)
         else:
-            start = x_q if setting == "w3a16" else fake_quantize_activation(x_q, 8)
+            start = x_q if setting == "w3a16" else fake_quantize_activation(x_q, ActivationGrid(8))
         exact = oracle.by_breakpoints(sites.weights[name], sites.quantized[name], x, start)
         assert_close(found[batch][row, : len(x)], exact)
         nodes = 1024

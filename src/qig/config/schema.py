@@ -39,9 +39,10 @@ class WeightSetting:
 
 @dataclass
 class ActivationSetting:
-    """Symmetric, per token, dynamic."""
+    """Symmetric, per token, dynamic. ``scale``: max|x| over the largest integer, or over half the range of integers."""
 
     bits: int = MISSING
+    scale: Literal["largest", "range"] = MISSING
 
 
 @dataclass

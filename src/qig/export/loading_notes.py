@@ -23,10 +23,16 @@ WEIGHT_ONLY = (
 )
 ACTIVATIONS = (
     "Weights are unpacked at the first forward pass: what is saved is disk, not memory. Activations are quantized by "
-    "whoever runs the model, and the format cannot say how their scale is found. The model was evaluated with "
-    "max|x| / 127 per token; compressed-tensors, in transformers, divides by 127.5. Integers and scales of the weights "
-    "are those that were evaluated; logits differ as the rounding of activations does."
+    "whoever runs the model, and the format cannot say how their scale is found. "
 )
+SCALES = {
+    "largest": (
+        "The model was evaluated with max|x| / 127 per token; compressed-tensors, in transformers, divides by 127.5. "
+        "Integers and scales of the weights are those that were evaluated; logits differ as the rounding of "
+        "activations does. (A run with `quant.activations.scale=range` is evaluated as compressed-tensors computes.)"
+    ),
+    "range": "The model was evaluated with max|x| / 127.5 per token, as compressed-tensors, in transformers, has it.",
+}
 HALF_PRECISION = (
     "The files keep scales in float32, as they were evaluated; transformers casts them to {dtype} while it loads "
     'them, which moves each weight by about one rounding of that type. With `dtype="float32"` they stay as they are.'
@@ -42,7 +48,7 @@ def loading(quant: Mapping[str, Any], dtype: str, name: str) -> str:
     if quant["activations"] is None:
         parts.append(WEIGHT_ONLY)
     else:
-        parts.append(ACTIVATIONS)
+        parts.append(ACTIVATIONS + SCALES[quant["activations"]["scale"]])
         if dtype != "float32":
             parts.append(HALF_PRECISION.format(dtype=dtype))
     parts += [

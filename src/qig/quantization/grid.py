@@ -39,6 +39,25 @@ class WeightGrid:
 
 
 @dataclass(frozen=True)
+class ActivationGrid:
+    """How activations are cut into integers: symmetric, one dynamic scale per token.
+
+    Attributes:
+        bits: 2 to 8; integers -2^(b-1) .. 2^(b-1)-1.
+        scale: ``largest``: max|x| becomes the largest integer, as the papers have it; ``range``: half the width of the
+            range, 2^(b-1) - 1/2, as compressed-tensors and torchao have it, whose format cannot say otherwise.
+    """
+
+    bits: int
+    scale: str = "largest"
+
+    @property
+    def steps(self) -> float:
+        """Steps of the grid between 0 and max|x|."""
+        return 2 ** (self.bits - 1) - (0.5 if self.scale == "range" else 1)
+
+
+@dataclass(frozen=True)
 class QuantizedWeight:
     """Integers of one linear layer.
 
@@ -109,14 +128,14 @@ def fake_quantize_through(weight: Tensor, grid: WeightGrid) -> Tensor:
     return ((integers - offset) * scale).view(weight.shape)
 
 
-def fake_quantize_activation(x: Tensor, bits: int) -> Tensor:
+def fake_quantize_activation(x: Tensor, grid: ActivationGrid) -> Tensor:
     """Symmetric, dynamic, one scale per token (the last dimension): ``[..., channels]`` to the same shape and dtype.
 
     Gradients pass the rounding straight through.
     """
-    high = 2 ** (bits - 1) - 1
+    high = 2 ** (grid.bits - 1) - 1
     values = x.float()
-    scale = values.abs().amax(-1, keepdim=True).clamp(min=SMALLEST_RANGE) / high
+    scale = values.abs().amax(-1, keepdim=True).clamp(min=SMALLEST_RANGE) / grid.steps
     return (straight_through(values / scale).clamp(-high - 1, high) * scale).to(x.dtype)
 
 

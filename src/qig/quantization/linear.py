@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qig.quantization.grid import QuantizedWeight, fake_quantize_activation
+from qig.quantization.grid import ActivationGrid, QuantizedWeight, fake_quantize_activation
 
 
 class FakeQuantLinear(nn.Module):
@@ -18,7 +18,7 @@ class FakeQuantLinear(nn.Module):
     Args:
         weight: ``[out, in]``, already dequantized.
         bias: ``[out]`` or ``None``.
-        activation_bits: bits of the dynamic per-token activation grid; ``None`` leaves activations alone.
+        activations: the dynamic per-token grid of the inputs; ``None`` leaves them alone.
         divisor: ``[in]``, the equalization scale that is not folded into the producer; ``None`` if it is.
     """
 
@@ -26,21 +26,21 @@ class FakeQuantLinear(nn.Module):
         self,
         weight: Tensor,
         bias: Tensor | None,
-        activation_bits: int | None = None,
+        activations: ActivationGrid | None = None,
         divisor: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("bias", bias, persistent=False)
         self.register_buffer("divisor", divisor, persistent=False)
-        self.activation_bits = activation_bits
+        self.activations = activations
         self.out_features, self.in_features = weight.shape
 
     def forward(self, x: Tensor) -> Tensor:
         if self.divisor is not None:
             x = x / self.divisor
-        if self.activation_bits is not None:
-            x = fake_quantize_activation(x, self.activation_bits)
+        if self.activations is not None:
+            x = fake_quantize_activation(x, self.activations)
         return functional.linear(x, self.weight, self.bias)
 
 
@@ -48,9 +48,9 @@ class QuantizedLinear(FakeQuantLinear):
     """A linear layer that keeps its integers; the floating-point weight is derived from them."""
 
     def __init__(
-        self, quantized: QuantizedWeight, bias: Tensor | None, activation_bits: int | None, dtype: torch.dtype
+        self, quantized: QuantizedWeight, bias: Tensor | None, activations: ActivationGrid | None, dtype: torch.dtype
     ) -> None:
-        super().__init__(quantized.dequantize(dtype), bias, activation_bits)
+        super().__init__(quantized.dequantize(dtype), bias, activations)
         self.register_buffer("integers", quantized.integers)
         self.register_buffer("scale", quantized.scale)
         self.register_buffer("zero_point", quantized.zero_point)

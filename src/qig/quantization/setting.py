@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from qig.config.schema import Quant
-from qig.quantization.grid import QuantizedWeight, WeightGrid, fake_quantize_through, quantize_weight
+from qig.quantization.grid import ActivationGrid, QuantizedWeight, WeightGrid, fake_quantize_through, quantize_weight
 from qig.quantization.linear import FakeQuantLinear, QuantizedLinear
 
 
 @dataclass(frozen=True)
 class Setting:
     weights: WeightGrid
-    activation_bits: int | None
+    activations: ActivationGrid | None
     linears: re.Pattern[str]
 
     @classmethod
@@ -24,7 +24,7 @@ class Setting:
         weights = quant.weights
         return cls(
             WeightGrid(weights.bits, weights.symmetric, weights.group_size),
-            quant.activations.bits if quant.activations else None,
+            ActivationGrid(quant.activations.bits, quant.activations.scale) if quant.activations else None,
             re.compile(quant.linears),
         )
 
@@ -55,14 +55,14 @@ class Setting:
 
     def _scaled(self, weight: Tensor, linear: nn.Linear, scale: Tensor) -> FakeQuantLinear:
         dtype = linear.weight.dtype
-        if self.activation_bits is None:  # the division moves into the weight: the input needs no work
+        if self.activations is None:  # the division moves into the weight: the input needs no work
             return FakeQuantLinear((weight / scale).to(dtype), linear.bias)
-        return FakeQuantLinear(weight.to(dtype), linear.bias, self.activation_bits, scale.to(dtype))
+        return FakeQuantLinear(weight.to(dtype), linear.bias, self.activations, scale.to(dtype))
 
     def rounded(self, quantized: QuantizedWeight, bias: Tensor | None, dtype: torch.dtype) -> QuantizedLinear:
         """The layer of the quantized model for integers that a rounding method found."""
-        return QuantizedLinear(quantized, bias, self.activation_bits, dtype)
+        return QuantizedLinear(quantized, bias, self.activations, dtype)
 
     def derived(self, quantized: QuantizedWeight, bias: Tensor | None, dtype: torch.dtype) -> FakeQuantLinear:
         """The same layer without its integers, which need not stay in memory to compute with."""
-        return FakeQuantLinear(quantized.dequantize(dtype), bias, self.activation_bits)
+        return FakeQuantLinear(quantized.dequantize(dtype), bias, self.activations)

@@ -36,10 +36,10 @@ class Perturbation(Estimator):
 
     @torch.no_grad()
     def scores(self, view: SiteView) -> Scores:
-        bits = view.setting.activation_bits
+        grid = view.setting.activations
         values = []
         for call, quantized, kinds in zip(view.calls, view.quantized_calls, view.kinds, strict=True):
-            x_q = quantized.x if bits is None else fake_quantize_activation(quantized.x, bits)
+            x_q = quantized.x if grid is None else fake_quantize_activation(quantized.x, grid)
             real = kinds != TokenKind.PADDING
             one_by_one = view.site.mixes_tokens
             values.append(self._mixed(view, call, x_q, real) if one_by_one else _pointwise(view, call, x_q))

@@ -55,10 +55,10 @@ class QuantizationAwareIntegratedGradients(Estimator):
         """x' per micro-batch, ``[batch, tokens, channels]``, made when it is asked for."""
         if self.config.reference == "zero":
             return Mapped(lambda i: torch.zeros_like(view.calls[i].x), len(view.calls))
-        bits, calls = view.setting.activation_bits, view.quantized_calls
-        if bits is None:
+        grid, calls = view.setting.activations, view.quantized_calls
+        if grid is None:
             return Mapped(lambda i: calls[i].x, len(calls))
-        return Mapped(lambda i: fake_quantize_activation(calls[i].x, bits), len(calls))
+        return Mapped(lambda i: fake_quantize_activation(calls[i].x, grid), len(calls))
 
     def _token_scores(self, attribution: Tensor, real: Tensor) -> Tensor:
         signed = self.config.score == "signed_sum"
