@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import sys
@@ -22,6 +23,8 @@ from qig.config import conf_dir, method_name, register
 from qig.errors import ConfigError, QigError
 from qig.runner import BASELINES, Outcome, Prepared
 
+log = logging.getLogger(__name__)
+
 
 @hydra.main(config_path=str(conf_dir()), config_name="config")
 def job(composed: DictConfig) -> str:
@@ -35,6 +38,9 @@ def job(composed: DictConfig) -> str:
         ) from None
     config.method = method_name(HydraConfig.get().runtime.choices)
     prepared = Prepared(config)
+    if config.plan:
+        log.info("%s %s %s, foreseen:\n%s", config.model.name, config.quant.name, config.method, prepared.plan())
+        return ""
     outcome = prepared.run() if prepared.cached else _tracked(prepared)
     left = {"run": outcome.run, "baselines": outcome.baselines, "store": str(outcome.store), "cached": outcome.cached}
     (Path(HydraConfig.get().runtime.output_dir) / "run.json").write_text(json.dumps(left) + "\n")

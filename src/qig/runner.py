@@ -61,6 +61,18 @@ class Prepared:
         """Whether this run and those it is compared with are in the store already."""
         return all(self._stages.has_record(config) for config in (self.config, *self._baselines.values()))
 
+    def plan(self) -> str:
+        """What the calibration will take, in words; no weight is read, and nothing is run but a rehearsal."""
+        if self.config.quant.weights is None:
+            return "  16 bit: nothing is calibrated"
+        import torch
+
+        from qig.environment import quiet
+        from qig.planning.plan import plan
+
+        quiet()
+        return plan(self.config, torch.device(self._stages.device)).text()
+
     def run(self) -> Outcome:
         """The baselines, then the run itself.
 

@@ -280,6 +280,7 @@ EFFECTS = {
     "model.outliers.seed=5": ALL,
     "threads=2": ALL,
     "memory.activations=disk": NONE,
+    "plan=true": NONE,
     "evaluation.limit=7": LATER,
     "evaluation.seed=7": LATER,
     "evaluation.processes=2": NONE,

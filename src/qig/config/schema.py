@@ -326,6 +326,7 @@ class Config:
     evaluation: Evaluation = MISSING
     tracking: Tracking = MISSING
     memory: Memory = MISSING
+    plan: bool = MISSING
     seed: int = MISSING
     device: str = MISSING
     threads: int | None = MISSING

@@ -44,11 +44,12 @@ class ClosingTable(Callback):
 
     def on_run_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         # A single job that failed has nothing to tabulate, and Hydra shows its error.
-        if job_return.status is JobStatus.COMPLETED:
+        if job_return.status is JobStatus.COMPLETED and not config.get("plan"):
             self._guarded(lambda: self._close(config.hydra.run.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        self._guarded(lambda: self._close(config.hydra.sweep.dir))
+        if "plan=true" not in config.hydra.overrides.task:
+            self._guarded(lambda: self._close(config.hydra.sweep.dir))
 
     def _remember(self, folder: str) -> None:
         self._before = fingerprint(Path(folder))
