@@ -57,9 +57,7 @@ class Plan:
 
 
 def plan(config: Config, device: torch.device) -> Plan:
-    """Predict from two rehearsals, with one micro-batch and with two: what grows with the tokens is told apart.
-
-    The configuration is resolved and quantizes. Samples are read and tokenized, no weight is.
+    """What the calibration of a resolved configuration will take. Samples are read and tokenized, no weight is.
 
     Raises:
         QigError: the checkpoint or the calibration set is not there.
@@ -69,12 +67,22 @@ def plan(config: Config, device: torch.device) -> Plan:
     if needs_calibration(config):
         data = calibration_data(config.calibration, loaded.processor, loaded.model, loaded.image_token_ids)
         batches = data.batches
+    return foresee(loaded, batches, _blocks(config), config, device)
+
+
+def foresee(
+    loaded: LoadedModel, batches: list[CalibrationBatch], blocks: int, config: Config, device: torch.device
+) -> Plan:
+    """Predict from two rehearsals, with one micro-batch and with two: what grows with the tokens is told apart.
+
+    Args:
+        loaded: the shortened model; ``blocks``: how many decoder blocks the whole one has.
+    """
     tokens = sum(int(batch.real.sum()) for batch in batches)
     few = sorted(batches, key=lambda batch: int(batch.real.sum()))[len(batches) // 2 :][:2]
     # The first turn also chooses kernels and takes memory, which the others then do not pay for.
     waiting = waiting_bytes(loaded, few[:1], config, device) * _places(batches) // max(_places(few[:1]), 1)
     trials = [rehearse(loaded, few[:1], config, device), rehearse(loaded, few, config, device)]
-    blocks = _blocks(config)
 
     def at_all(value: Callable[[Rehearsal], float]) -> float:
         return _extrapolated([(trial.tokens, value(trial)) for trial in trials], tokens)

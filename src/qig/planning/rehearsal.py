@@ -100,6 +100,7 @@ class Rehearsal:
         block: seconds of one block, the whole-model gradients' share of it included.
         host_bytes: peak resident size of the process; ``device_bytes``: peak allocation, None on the processor.
         stages: seconds of one block by stage.
+        seconds: the whole rehearsal.
     """
 
     tokens: int
@@ -108,6 +109,7 @@ class Rehearsal:
     host_bytes: int
     device_bytes: int | None
     stages: dict[str, float]
+    seconds: float
 
 
 def rehearse(
@@ -135,4 +137,5 @@ def rehearse(
         host_bytes=memory.host_bytes,
         device_bytes=memory.device_bytes,
         stages=stages,
+        seconds=total,
     )
