@@ -22,13 +22,7 @@ from qig.planning.rehearsal import Rehearsal, rehearse, shortened
 from qig.stages import device_name
 from qig.store import write_json
 
-SHAPES = {  # the text models of Qwen2-VL and LLaVA-OneVision, and of InternVL2
-    "qwen2_0_5b": {"hidden_size": 896, "intermediate_size": 4864, "num_attention_heads": 14, "num_key_value_heads": 2},
-    "qwen2_7b": {"hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28, "num_key_value_heads": 4},
-    "internlm2_8b": {
-        "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32, "num_key_value_heads": 8,
-    },
-}  # fmt: skip
+SHAPES = {file.stem: file for file in sorted(Path(__file__).with_name("shapes").glob("*.yaml"))}
 BASE = (
     "model=tiny_llava_onevision", "model.outliers.sigma=0", "tracking=none",
     "calibration=few_shot", "calibration@calibration.of=digitgrid", "calibration.shots=4",
@@ -40,7 +34,8 @@ def measure(shape: str, blocks: int, overrides: Sequence[str], device: torch.dev
     register()
     with initialize_config_dir(config_dir=str(conf_dir())):
         config = resolve(OmegaConf.to_object(compose("config", overrides=[*BASE, *overrides])))
-    text = {**SHAPES[shape], "head_dim": SHAPES[shape]["hidden_size"] // SHAPES[shape]["num_attention_heads"]}
+    text = OmegaConf.to_object(OmegaConf.load(SHAPES[shape]))
+    text["head_dim"] = text["hidden_size"] // text["num_attention_heads"]
     short = shortened(config.model, device, **text)
     batches = calibration_data(config.calibration, short.processor, short.model, short.image_token_ids).batches
     foreseen = foresee(short, batches, blocks, config, device)
@@ -79,7 +74,7 @@ def markdown(shape: str, config: Config, foreseen: Plan, found: Rehearsal, machi
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m qig.planning.benchmark", description=__doc__)
-    parser.add_argument("--shape", choices=SHAPES, default="qwen2_0_5b")
+    parser.add_argument("--shape", choices=SHAPES, required=True, help="whose sizes")
     parser.add_argument("--blocks", type=int, default=2, help="decoder blocks that are calibrated (default: 2)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, ... (default: the first accelerator)")
     parser.add_argument("--to", type=Path, default=Path("results/benchmarks"), help="default: results/benchmarks")
