@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import qig
+from qig.__main__ import own_checkpoint
 from qig.config import conf_dir
 
 SOURCE = Path(qig.__file__).parents[1]
@@ -41,6 +42,19 @@ def test_configuration_can_be_shown_without_running(tmp_path):
     found = run("method=qig", "quant=w4a8", "--cfg", "job", cwd=tmp_path)
     assert found.returncode == 0 and "bits: 4" in found.stdout and "kind: qig" in found.stdout
     assert not records(tmp_path / "outputs/store")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (["model.path=DIR", "method=none"], ["model.path=DIR", "method=none", "model=hf"]),
+        (["model=tiny_internvl", "model.path=DIR"], ["model=tiny_internvl", "model.path=DIR"]),
+        (["+experiment=first_run", "model.path=DIR"], ["+experiment=first_run", "model.path=DIR"]),
+        (["-m", "method=rtn,qig"], ["-m", "method=rtn,qig"]),
+    ],
+)
+def test_a_path_alone_is_a_checkpoint_of_the_users_own(given, meant):
+    assert own_checkpoint(given) == meant
 
 
 BAD = [

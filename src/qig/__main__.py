@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -73,9 +74,17 @@ def _tracked(prepared: Prepared) -> Outcome:
     return outcome
 
 
+def own_checkpoint(arguments: Sequence[str]) -> list[str]:
+    """``model.path=DIR`` without a choice of ``model`` means a checkpoint of the user's own: ``model=hf`` is added."""
+    keys = [argument.partition("=")[0] for argument in arguments]
+    own = "model.path" in keys and not {"model", "+experiment"} & set(keys)
+    return [*arguments, "model=hf"] if own else list(arguments)
+
+
 def main() -> None:
     """The console script. A mistake of the user becomes one message; anything else keeps its traceback."""
     register()
+    sys.argv[1:] = own_checkpoint(sys.argv[1:])
     wants_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing and exiting by itself
     try:

@@ -18,6 +18,7 @@ from qig.models import checkpoint
 from qig.stages import Stages
 
 BASELINES = {"16 bit": "none", "rtn": "rtn"}
+STORED = "stored"  # a checkpoint that holds integers, as it is: it has no 16-bit self to be compared with
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,25 @@ class Prepared:
         self.config = resolve(config)
         check_tasks(self.config.evaluation.tasks)
         directory = checkpoint.resolve(self.config.model.path)
+        if self.config.model.dtype == "auto":
+            self.config.model.dtype = checkpoint.own_dtype(directory)
         if needs_calibration(self.config):
             check_available(self.config.calibration)
         weights = self.config.quant.weights
-        if weights is not None and checkpoint.is_quantized(directory):
-            raise ConfigError(
-                f"{directory} is quantized already: evaluate it with method=none, or quantize its 16-bit checkpoint"
-            )
+        if checkpoint.is_quantized(directory):
+            if weights is not None:
+                raise ConfigError(
+                    f"{directory} is quantized already: evaluate it with method=none, or quantize its 16-bit checkpoint"
+                )
+            self.config.method = self.config.quant.name = STORED
         if weights is not None:
             checkpoint.check_group_size(directory, self.config.quant.linears, weights.group_size)
         self._stages = Stages.of(self.config, checkpoint.content_hash(directory))
         method = self.config.method
         self._baselines = {
-            title: baseline(self.config, name) for title, name in BASELINES.items() if method not in ("none", name)
+            title: baseline(self.config, name)
+            for title, name in BASELINES.items()
+            if method not in ("none", STORED, name)
         }
 
     @property

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import qig
+from qig.__main__ import own_checkpoint
 
 SOURCE = Path(qig.__file__).parents[1]
 
@@ -24,8 +25,11 @@ def samples_of(run: Path) -> list[dict]:
 @pytest.mark.parametrize("model", ["tiny_qwen2_vl", "tiny_llava_onevision", "tiny_internvl"])
 def test_the_framework_evaluates_it_like_its_run(model, exported, make_run):
     export = exported(model, "w3a16")
-    run = make_run("model=hf", f"model.path={export.folder}", "model.dtype=float32", "method=none")
+    run = make_run(*own_checkpoint([f"model.path={export.folder}", "method=none"]))
     assert samples_of(run) == samples_of(export.run)
+    record = json.loads((run / "record.json").read_text())
+    assert record["method"] == record["config"]["quant"]["name"] == "stored"
+    assert record["config"]["model"]["dtype"] == "float32"  # as the checkpoint says
 
 
 def test_lmms_eval_scores_the_same_answers(exported, tmp_path):

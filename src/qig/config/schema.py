@@ -24,7 +24,7 @@ class Outliers:
 class Model:
     name: str = MISSING
     path: str = MISSING  # a directory, a hub id, or embedded:NAME
-    dtype: Literal["float32", "bfloat16", "float16"] = MISSING
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = MISSING
     outliers: Outliers = MISSING
 
 

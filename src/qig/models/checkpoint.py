@@ -137,6 +137,20 @@ def model_type(directory: Path) -> str:
         raise ModelError(f"{file} does not say the model_type: {type(error).__name__}: {error}") from error
 
 
+def own_dtype(directory: Path) -> str:
+    """The floating-point type that ``config.json`` gives its weights, such as ``bfloat16``.
+
+    Raises:
+        ConfigError: it says none.
+    """
+    config = json.loads((directory / "config.json").read_text())
+    for part in (config, config.get("text_config") or {}):
+        found = part.get("dtype") or part.get("torch_dtype")
+        if found:
+            return found
+    raise ConfigError(f"{directory}/config.json says no dtype: set model.dtype to bfloat16, float16 or float32")
+
+
 def is_quantized(directory: Path) -> bool:
     """Whether the checkpoint holds integers that transformers unpacks, as an exported one does."""
     return "quantization_config" in json.loads((directory / "config.json").read_text())

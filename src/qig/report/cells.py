@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 DASH = "–"
-METHODS = {"none": "16 bit", "rtn": "RTN", "smoothquant": "SmoothQuant", "awq": "AWQ", "mbq": "MBQ", "qig": "QIG",
-           "gptq": "GPTQ", "gptq_qig": "GPTQ+QIG"}
+METHODS = {"none": "16 bit", "stored": "as stored", "rtn": "RTN", "smoothquant": "SmoothQuant", "awq": "AWQ",
+           "mbq": "MBQ", "qig": "QIG", "gptq": "GPTQ", "gptq_qig": "GPTQ+QIG"}
 """Methods whose printed name is not their configured one."""
 
 
