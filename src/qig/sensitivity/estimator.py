@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -19,7 +18,6 @@ from qig.data.calibration import CalibrationBatch
 from qig.data.tokens import TokenKind
 from qig.models.architectures import Site
 from qig.models.loading import LoadedModel
-from qig.quantization.linear import substituted
 from qig.quantization.setting import Setting
 
 
@@ -64,11 +62,9 @@ class SiteView:
         """The inspected module; looked up anew, so that a substitution is seen."""
         return self.block.get_submodule(self.site.inspected)
 
-    @contextmanager
-    def quantized(self, activations: bool) -> Iterator[None]:
-        """Within the context all linears of f are quantized; their inputs only if ``activations``."""
-        with substituted(self.block, self._with_activations if activations else self._weight_only):
-            yield
+    def quantized_linears(self, activations: bool) -> dict[str, nn.Module]:
+        """All linears of f on the grid, by name; their inputs only if ``activations``."""
+        return self._with_activations if activations else self._weight_only
 
     @cached_property
     def _weight_only(self) -> dict[str, nn.Module]:

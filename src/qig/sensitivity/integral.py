@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qig.config.schema import QigSensitivity
 from qig.sensitivity.estimator import SiteView
-from qig.sensitivity.path import linear_path, path_scalar
+from qig.sensitivity.path import Path, linear_path
 from qig.sensitivity.quadrature import rule
 
 
@@ -36,14 +36,14 @@ def everything(attribution: Tensor, real: Tensor) -> Tensor:
 def attribute(
     view: SiteView,
     config: QigSensitivity,
-    references: Sequence[Tensor],
+    references: Sequence[Tensor | None],
     real: list[Tensor],
     reduce: Reduce = everything,
 ) -> Attribution:
     """The closed form at linear sites, else quadrature with nodes doubled until the residual is below the tolerance.
 
     Args:
-        references: x' per micro-batch, of the shape of the inputs.
+        references: x' per micro-batch, of the shape of the inputs; ``None`` is zero.
         real: ``[batch, tokens]`` per micro-batch, False at padding.
         reduce: makes of one micro-batch's attributions and its ``real`` what is to be kept of them.
     """
@@ -61,34 +61,20 @@ def attribute(
 def integrate(
     view: SiteView,
     config: QigSensitivity,
-    references: Sequence[Tensor],
+    references: Sequence[Tensor | None],
     real: list[Tensor],
     n: int,
     reduce: Reduce = everything,
 ) -> Attribution:
-    """``(x - x') * sum_i weight_i dG/dx(x' + node_i (x - x'))`` with the configured rule of n nodes.
-
-    Samples of a micro-batch do not interact, so that one backward pass serves all of them.
-    """
+    """``(x - x') * sum_i weight_i dG/dx(x' + node_i (x - x'))`` with the configured rule of n nodes."""
     nodes, weights = rule(config.quadrature, n)
     kept, sums, changes = [], [], []
     for call, reference, mask in zip(view.calls, references, real, strict=True):
-        end = call.x
-        start = reference.to(torch.promote_types(reference.dtype, torch.float32))
-        step = end.to(start.dtype) - start
-        total = torch.zeros_like(step)
-        for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
-            with torch.enable_grad():
-                x = (start + node * step).to(end.dtype).requires_grad_()
-                value = path_scalar(view, config, call, x, reference, mask).sum()
-                (gradient,) = torch.autograd.grad(value, x)
-            total += weight * gradient
-        attribution = step * total * mask.unsqueeze(-1)
+        path = Path(view, config, call, reference, mask)
+        attribution = path.step * path.gradient(nodes, weights) * mask.unsqueeze(-1)
         kept.append(reduce(attribution, mask))
         sums.append(attribution.double().sum((1, 2)))
-        with torch.no_grad():
-            ends = [path_scalar(view, config, call, x, reference, mask) for x in (end, reference)]
-        changes.append(ends[0] - ends[1])
+        changes.append(path.change())
     return Attribution(kept, completeness_residual(sums, changes), n)
 
 
@@ -96,7 +82,7 @@ def integrate(
 def closed_form(
     view: SiteView,
     config: QigSensitivity,
-    references: Sequence[Tensor],
+    references: Sequence[Tensor | None],
     real: list[Tensor],
     reduce: Reduce = everything,
 ) -> Attribution:
@@ -108,14 +94,17 @@ def closed_form(
     for call, reference, mask in zip(view.calls, references, real, strict=True):
         end = call.x
         p, q, matrix = linear_path(view, config, end, reference)
-        root = torch.where(q == 0, 0, -p / q).clamp(0, 1)
-        mean_sign = p.sign() * root + (p + q).sign() * (1 - root)
+        if p is None:
+            mean_sign, change = q.sign(), q.abs()
+        else:
+            root = torch.where(q == 0, 0, -p / q).clamp(0, 1)
+            mean_sign, change = p.sign() * root + (p + q).sign() * (1 - root), (p + q).abs() - p.abs()
         gradient = config.factor * (mean_sign @ matrix) / matrix.shape[0]
-        step = end.to(matrix.dtype) - reference.to(matrix.dtype)
+        step = end.to(matrix.dtype) if reference is None else end.to(matrix.dtype) - reference.to(matrix.dtype)
         attribution = step * gradient * mask.unsqueeze(-1)
         kept.append(reduce(attribution, mask))
         sums.append(attribution.double().sum((1, 2)))
-        changes.append(config.factor * (((p + q).abs() - p.abs()).mean(-1) * mask).sum(1))
+        changes.append(config.factor * (change.mean(-1) * mask).sum(1))
     return Attribution(kept, completeness_residual(sums, changes), 0)
 
 

@@ -1,60 +1,148 @@
-"""The scalar G that is integrated along the path from the reference to the input (METHOD section 4, Table 4)."""
+"""The scalar G along the path from the reference to the input, and its gradient (METHOD section 4, Table 4).
+
+``G(x_a) = sum_t mean_c |.|_{t,c}`` over real tokens at ``x_a = x' + a (x - x')``; ``target``: ``error`` is
+``f(x, w) - f(x, w_q)``, ``output`` is ``f(x, w)``, ``error_vs_reference`` is ``f(x, w) - f(x', w)``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from qig.blockwise.capture import Call
 from qig.config.schema import QigSensitivity
+from qig.quantization.linear import substituted
 from qig.sensitivity.estimator import SiteView
 
 
-def path_scalar(
-    view: SiteView, config: QigSensitivity, call: Call, x: Tensor, reference: Tensor, real: Tensor
-) -> Tensor:
-    """``G`` of each sample at hidden states x, ``sum_t mean_c |.|_{t,c}`` over real tokens: ``[batch]`` float32.
+class _Known(nn.Module):
+    """A linear that reads x, along the path: its output ``W x' + b + a W (x - x')`` is affine in a.
 
-    ``target``: ``error`` is ``f(x, w) - f(x, w_q)``, ``output`` is ``f(x, w)``, ``error_vs_reference`` is
-    ``f(x, w) - f(x', w)``.
+    Two products serve all nodes, and one takes the gradients of all nodes back to x.
+    """
+
+    def __init__(self, linear: nn.Module, start: Tensor, step: Tensor) -> None:
+        super().__init__()
+        self.weight = linear.weight
+        self.start = functional.linear(start, linear.weight, linear.bias).to(step.dtype)
+        self.step = functional.linear(step.to(linear.weight.dtype), linear.weight).to(step.dtype)
+        self.output = self.start
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output
+
+    def move(self, a: float) -> Tensor:
+        """Set the output to that at ``x_a``; returns it, as a leaf to be differentiated."""
+        self.output = (self.start + a * self.step).to(self.weight.dtype).requires_grad_()
+        return self.output
+
+
+class Path:
+    """One micro-batch's path from x' to x through the inspected module f of a site.
 
     Args:
-        x: ``[batch, tokens, channels]``, a point of the path.
-        reference: x', of the same shape.
+        reference: x', ``[batch, tokens, channels]``; ``None`` is zero.
         real: ``[batch, tokens]``, False at padding.
     """
-    difference = call(view.f, x)
-    if config.target == "error":
-        difference = difference - _quantized_output(view, config, call, x)
-    elif config.target == "error_vs_reference":
+
+    def __init__(
+        self, view: SiteView, config: QigSensitivity, call: Call, reference: Tensor | None, real: Tensor
+    ) -> None:
+        self.view, self.config, self.call, self.real = view, config, call, real
+        x = call.x
+        self.dtype = x.dtype
+        wide = torch.promote_types(x.dtype, torch.float32)
+        self.start = torch.zeros_like(x[:1, :1], dtype=wide) if reference is None else reference.to(wide)
+        self.step = x.to(wide) - self.start
+        self.frozen = config.target == "error" and config.quantized_branch == "constant"
         with torch.no_grad():
-            start = call(view.f, reference)
-        difference = difference - start
-    return config.factor * (difference.abs().float().mean(-1) * real).sum(1)
+            self.branches = [self._known({})]
+            if config.target == "error":
+                quantized = view.quantized_linears(config.quantized_activations)
+                known = not (config.quantized_activations or self.frozen)
+                self.branches.append(self._known(quantized) if known else quantized)
+            self.origin = self._output(0, self.point(0)) if config.target == "error_vs_reference" else None
+
+    def _known(self, replacements: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+        """The replacements, and for every linear of f that reads x what it gives along the path."""
+        block, start = self.view.block, self.start.to(self.dtype)
+        inside = (self.view.site.inspected, self.view.site.inspected + ".")
+        readers = [name for name in self.view.site.consumers if name == inside[0] or name.startswith(inside[1])]
+        linears = {name: replacements.get(name) or block.get_submodule(name) for name in readers}
+        return {**replacements, **{name: _Known(linear, start, self.step) for name, linear in linears.items()}}
+
+    def point(self, a: float) -> Tensor:
+        """x_a in f's own data type."""
+        return (self.start + a * self.step).to(self.dtype)
+
+    def _output(self, branch: int, x: Tensor) -> Tensor:
+        with substituted(self.view.block, self.branches[branch]):
+            return self.call(self.view.f, x)
+
+    def _scalar(self, x: Tensor) -> Tensor:
+        """G, ``[batch]`` in float32, with the known linears where they are."""
+        difference = self._output(0, x)
+        if self.config.target == "error":
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+                quantized = self._output(1, x)
+            difference = difference - quantized
+        elif self.origin is not None:
+            difference = difference - self.origin
+        return self.config.factor * (difference.abs().float().mean(-1) * self.real).sum(1)
+
+    def _all_known(self) -> list[_Known]:
+        return [module for branch in self.branches for module in branch.values() if isinstance(module, _Known)]
+
+    @torch.no_grad()
+    def change(self) -> Tensor:
+        """``G(x) - G(x')`` of each sample, ``[batch]``."""
+        values = []
+        for a in (1.0, 0.0):
+            for known in self._all_known():
+                known.move(a)
+            values.append(self._scalar(self.point(a)))
+        return values[0] - values[1]
+
+    def gradient(self, nodes: Tensor, weights: Tensor) -> Tensor:
+        """``sum_i weight_i dG/dx(x_{node_i})``, ``[batch, tokens, channels]`` in at least float32.
+
+        Samples of a micro-batch do not interact, so that one backward pass serves all of them.
+        """
+        known = self._all_known()
+        totals = [torch.zeros_like(self.step), *(torch.zeros_like(module.step) for module in known)]
+        for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
+            with torch.enable_grad():
+                leaves = [self.point(node).requires_grad_(), *(module.move(node) for module in known)]
+                value = self._scalar(leaves[0]).sum()
+                gradients = torch.autograd.grad(value, leaves, allow_unused=True)
+            for total, gradient in zip(totals, gradients, strict=True):
+                if gradient is not None:  # f reads x through its linears alone, as a rule
+                    total += weight * gradient
+        for total, module in zip(totals[1:], known, strict=True):
+            totals[0] += total.to(module.weight.dtype) @ module.weight
+        return totals[0]
 
 
-def _quantized_output(view: SiteView, config: QigSensitivity, call: Call, x: Tensor) -> Tensor:
-    differentiable = config.quantized_branch == "differentiable" and torch.is_grad_enabled()
-    with torch.set_grad_enabled(differentiable), view.quantized(config.quantized_activations):
-        return call(view.f, x)
-
-
-def linear_path(view: SiteView, config: QigSensitivity, x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def linear_path(
+    view: SiteView, config: QigSensitivity, x: Tensor, reference: Tensor | None
+) -> tuple[Tensor | None, Tensor, Tensor]:
     """A linear site's difference along the path is ``p + a q``: p, q ``[batch, tokens, out]`` and its matrix D.
 
     Returns:
-        ``p``, ``q`` and ``D [out, in]``, such that the gradient of ``|p + a q|`` with respect to x is ``D^T sign``.
+        ``p`` (``None`` where it is zero), ``q`` and ``D [out, in]``, such that the gradient of ``|p + a q|`` with
+        respect to x is ``D^T sign``.
     """
     weight, bias = view.f.weight, view.f.bias
     dtype = torch.promote_types(weight.dtype, torch.float32)
     matrix = weight.to(dtype)
     if config.target == "error":
-        with view.quantized(False):
-            matrix = matrix - view.f.weight.to(dtype)
-    start = reference.to(dtype)
-    step = x.to(dtype) - start
-    q = step @ matrix.T
-    p = torch.zeros_like(q) if config.target == "error_vs_reference" else start @ matrix.T
+        matrix = matrix - view.quantized_linears(False)[view.site.inspected].weight.to(dtype)
+    start = None if reference is None else reference.to(dtype)
+    q = (x.to(dtype) if start is None else x.to(dtype) - start) @ matrix.T
+    p = None if config.target == "error_vs_reference" or start is None else start @ matrix.T
     if config.target == "output" and bias is not None:
-        p = p + bias.to(dtype)
+        p = bias.to(dtype).expand_as(q) if p is None else p + bias.to(dtype)
     return p, q, matrix

@@ -46,15 +46,15 @@ class QuantizationAwareIntegratedGradients(Estimator):
             content = [(kinds == TokenKind.VISION) | (kinds == TokenKind.ANSWER) for kinds in view.kinds]
             return Scores([mask.float() for mask in content], fallback="among the configured warm-up sites")
         references = self._references(view)
-        if all(torch.equal(call.x, reference) for call, reference in zip(view.calls, references, strict=True)):
+        if all(_equal(call.x, reference) for call, reference in zip(view.calls, references, strict=True)):
             return Scores([mask.float() for mask in real], fallback="the reference equals the input")
         found = attribute(view, self.config, references, real, self._token_scores)
         return Scores(found.values, completeness=found.residual, nodes=found.nodes)
 
-    def _references(self, view: SiteView) -> Sequence[Tensor]:
-        """x' per micro-batch, ``[batch, tokens, channels]``, made when it is asked for."""
+    def _references(self, view: SiteView) -> Sequence[Tensor | None]:
+        """x' per micro-batch, ``[batch, tokens, channels]``, made when it is asked for; ``None`` is zero."""
         if self.config.reference == "zero":
-            return Mapped(lambda i: torch.zeros_like(view.calls[i].x), len(view.calls))
+            return [None] * len(view.calls)
         grid, calls = view.setting.activations, view.quantized_calls
         if grid is None:
             return Mapped(lambda i: calls[i].x, len(calls))
@@ -64,3 +64,7 @@ class QuantizationAwareIntegratedGradients(Estimator):
         signed = self.config.score == "signed_sum"
         scores = attribution.sum(-1) if signed else attribution.abs().mean(-1)
         return clip(scores, real, self.config.clip, self.config.clip_factor).clamp(min=0)
+
+
+def _equal(x: Tensor, reference: Tensor | None) -> bool:
+    return not bool(x.any()) if reference is None else torch.equal(x, reference)
