@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oracles import toy
 from oracles.grid import fake_activation, fake_weight
@@ -87,7 +89,7 @@ def brute_force(view: SiteView, weights, exponents, scope: str, loss: str) -> li
 def test_grid_search_is_brute_force(site, setting, scope, loss):
     view = make_view(site, setting)
     weights = make_weights(view)
-    config = GridEqualization("grid", [site], False, 6, 0.15, scope, loss, "exact", "mean")
+    config = GridEqualization("grid", [site], False, 6, 0.15, scope, loss, "exact", "mean", False)
     found = GridSearch(config).scale(view, weights)
     assert found.exponents == pytest.approx([0, 0.15, 0.3, 0.45, 0.6, 0.75])
     expected = brute_force(view, weights, found.exponents, scope, loss)
@@ -98,7 +100,7 @@ def test_grid_search_is_brute_force(site, setting, scope, loss):
 
 
 def test_the_whole_published_grid():
-    found = GridSearch(GridEqualization("grid", [], False, 20, 0.05, "module", "mse", "exact", "mean")).scale(
+    found = GridSearch(GridEqualization("grid", [], False, 20, 0.05, "module", "mse", "exact", "mean", False)).scale(
         make_view("mlp_in", "w3a16"), make_weights(make_view("mlp_in", "w3a16"))
     )
     assert found.exponents == [i * 5 / 100 for i in range(20)]
@@ -106,7 +108,7 @@ def test_the_whole_published_grid():
 
 def test_token_weights_decide_the_exponent():
     """All the weight on one token gives that token's best exponent, which differs between tokens."""
-    config = GridEqualization("grid", [], False, 8, 0.125, "module", "mse", "exact", "mean")
+    config = GridEqualization("grid", [], False, 8, 0.125, "module", "mse", "exact", "mean", False)
     chosen = set()
     for batch, row, token in ((0, 0, 0), (0, 0, 3), (0, 1, 2), (1, 0, 1), (1, 1, 3)):
         view = make_view("mlp_in", "w3a16")
@@ -122,7 +124,7 @@ def test_linears_outside_the_pattern_stay_in_16_bits_during_the_search():
     """What will not be quantized must not count as error: only ``up`` is selected here, then nothing at all."""
     view = make_view("mlp_in", "w3a16")
     weights = make_weights(view)
-    config = GridEqualization("grid", [], False, 4, 0.25, "module", "mse", "exact", "mean")
+    config = GridEqualization("grid", [], False, 4, 0.25, "module", "mse", "exact", "mean", False)
     only_up = replace(view, setting=replace(view.setting, linears=re.compile(r"mlp\.up_proj")))
     found = GridSearch(config).scale(only_up, weights).losses
     exact = toy.weights_of(view.block)
@@ -143,7 +145,7 @@ def test_linears_outside_the_pattern_stay_in_16_bits_during_the_search():
 def test_candidates_whose_error_is_no_number_are_not_chosen():
     """float16 overflows at some scales: infinity minus infinity must lose against every finite error."""
     view = make_view("mlp_out", "w3a16")
-    search = GridSearch(GridEqualization("grid", [], False, 4, 0.25, "module", "mse", "exact", "mean"))
+    search = GridSearch(GridEqualization("grid", [], False, 4, 0.25, "module", "mse", "exact", "mean", False))
     weights = make_weights(view)
     plain = search.scale(view, weights)
     poisoned = view.setting.equalized
@@ -168,7 +170,7 @@ def test_candidates_whose_error_is_no_number_are_not_chosen():
 def test_block_is_left_as_it_was():
     view = make_view("attn_in", "w4a8")
     modules, weights = dict(view.block.named_modules()), {k: v.clone() for k, v in view.block.state_dict().items()}
-    config = GridEqualization("grid", [], False, 3, 0.3, "module", "mse", "exact", "mean")
+    config = GridEqualization("grid", [], False, 3, 0.3, "module", "mse", "exact", "mean", False)
     GridSearch(config).scale(view, make_weights(view))
     assert dict(view.block.named_modules()) == modules
     assert all(torch.equal(value, weights[name]) for name, value in view.block.state_dict().items())
@@ -202,3 +204,50 @@ def test_smoothquant(site, alpha):
     expected = [x[:, j].max() ** alpha / w[:, j].max() ** (1 - alpha) for j in range(8)]
     np.testing.assert_allclose(found.value, expected, rtol=1e-5)
     assert found.losses is None
+
+
+def grid_search(early_stop: bool) -> GridSearch:
+    return GridSearch(GridEqualization("grid", [], False, 8, 0.125, "module", "mse", "exact", "mean", early_stop))
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("site", SITES)
+def test_early_stop_changes_no_scale(site, setting):
+    view = make_view(site, setting)
+    weights = make_weights(view)
+    whole = grid_search(early_stop=False).scale(view, weights)
+    early = grid_search(early_stop=True).scale(view, weights)
+    assert torch.equal(early.value, whole.value) and early.exponent == whole.exponent
+    assert None in early.losses and None not in whole.losses
+    assert all(loss in (None, other) for loss, other in zip(early.losses, whole.losses, strict=True))
+
+
+class Errors:
+    """Errors of candidates on micro-batches, and how many of them were asked for."""
+
+    def __init__(self, errors: list[list[float]]) -> None:
+        self.errors, self.exact, self.asked = errors, errors[0], 0
+
+    def of_scale(self, scale, batches=None, so_far=0.0, bound=float("inf")):
+        for error in [self.errors[scale][i] for i in batches or range(len(self.exact))]:
+            self.asked += 1
+            so_far += error
+            if so_far > bound:
+                break
+        return so_far
+
+
+ERRORS = st.one_of(st.floats(0, 10), st.sampled_from([0.0, 1.0, float("inf"), float("nan")]))
+
+
+@given(st.integers(1, 5).flatmap(lambda n: st.lists(st.lists(ERRORS, min_size=n, max_size=n), min_size=1, max_size=8)))
+def test_early_stop_finds_the_first_of_the_least(errors):
+    candidates = list(range(len(errors)))
+    whole = grid_search(early_stop=False)._losses(Errors(errors), candidates)
+    found = Errors(errors)
+    early = grid_search(early_stop=True)._losses(found, candidates)
+    finite = [loss for loss in whole if np.isfinite(loss)]
+    if finite:
+        assert early.index(min(finite)) == whole.index(min(finite))
+        assert all(other is None or not other < min(finite) for other in early)
+    assert found.asked <= len(errors) * len(errors[0])

@@ -32,7 +32,7 @@ SITES = {site.name: site for site in LLAMA_SITES}
 
 
 def config(**changes) -> LearnedEqualization:
-    base = LearnedEqualization("learned", list(SITES), False, 5, 0.2, "module", "mse", "exact", "mean", 20, 0.02)
+    base = LearnedEqualization("learned", list(SITES), False, 5, 0.2, "module", "mse", "exact", "mean", False, 20, 0.02)
     return replace(base, **changes)
 
 

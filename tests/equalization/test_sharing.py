@@ -26,9 +26,9 @@ SITES = {site.name: site for site in LLAMA_SITES}
 ATTN_OUT = SITES["attn_out"]
 SETTING = Setting(WeightGrid(3, False, 128), None, None)
 METHODS = {
-    "grid": GridSearch(GridEqualization("grid", ["attn_out"], True, 4, 0.25, "module", "mse", "exact", "mean")),
+    "grid": GridSearch(GridEqualization("grid", ["attn_out"], True, 4, 0.25, "module", "mse", "exact", "mean", False)),
     "learned": LearnedScales(
-        LearnedEqualization("learned", ["attn_out"], True, 4, 0.25, "module", "mse", "exact", "mean", 3, 0.05)
+        LearnedEqualization("learned", ["attn_out"], True, 4, 0.25, "module", "mse", "exact", "mean", False, 3, 0.05)
     ),
     "smoothquant": SmoothQuant(SmoothQuantEqualization("smoothquant", ["attn_out"], True, 0.5)),
 }

@@ -147,6 +147,7 @@ class GridEqualization(Equalization):
     """Scales mean|x|^r for ``points`` exponents r from 0 in steps of ``step``; the least weighted error wins.
 
     ``stream``: whose inputs the error is measured on. ``statistic``: mean |x| over tokens, or weighted by lambda.
+    ``early_stop``: give up exponents that cannot win; changes no scale, but leaves gaps in the curve of errors.
     """
 
     points: int = MISSING
@@ -155,6 +156,7 @@ class GridEqualization(Equalization):
     loss: Literal["mse", "mae"] = MISSING
     stream: Literal["exact", "quantized"] = MISSING
     statistic: Literal["mean", "weighted"] = MISSING
+    early_stop: bool = MISSING
 
 
 @dataclass

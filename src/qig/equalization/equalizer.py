@@ -20,14 +20,15 @@ class Scale:
 
     Attributes:
         value: ``[channels]`` float32, positive.
-        exponents: the search's grid, and ``losses`` the weighted error at each of its points.
+        exponents: the search's grid, and ``losses`` the weighted error at each of its points; ``None`` where the search
+            stopped early.
         exponent: the grid point that was chosen.
         learned_loss: the weighted error that learning reached from there.
     """
 
     value: Tensor
     exponents: list[float] | None = None
-    losses: list[float] | None = None
+    losses: list[float | None] | None = None
     exponent: float | None = None
     learned_loss: float | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -42,10 +43,19 @@ class SiteError:
         return (self.error((self.exact[index] - found).float()).mean(-1) * self.weights[index]).sum()
 
     @torch.no_grad()
-    def of_scale(self, scale: Tensor) -> float:
-        """The weighted error over all micro-batches of a candidate scale ``[channels]``."""
+    def of_scale(
+        self, scale: Tensor, batches: range | None = None, so_far: float = 0.0, bound: float = math.inf
+    ) -> float:
+        """The weighted error of a candidate ``[channels]`` over micro-batches (default: all), on top of ``so_far``.
+
+        It stops behind the micro-batch with which it exceeds ``bound``.
+        """
         replacements = {name: self.view.setting.equalized(linear, scale) for name, linear in self.linears.items()}
-        return sum(float(self.of_batch(index, replacements).double()) for index in range(len(self.exact)))
+        for index in range(len(self.exact)) if batches is None else batches:
+            so_far += float(self.of_batch(index, replacements).double())
+            if so_far > bound:
+                break
+        return so_far
 
 
 def _module_output(view: SiteView, call: Call) -> Tensor:

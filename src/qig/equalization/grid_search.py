@@ -24,10 +24,9 @@ SMALLEST = 1e-4
 class GridSearch(Equalizer):
     about = About(
         formula=(
-            "s = argmin over r of sum_{n,t} lambda err; s_r = mean|x|^r / sqrt(max s min s), r = 0, "
-            "0.05, .., 0.95"
+            "s = argmin over r of sum_{n,t} lambda err; s_r = mean|x|^r / sqrt(max s min s), r = 0, 0.05, .., 0.95"
         ),
-        cost="1 forward, and 1 per grid point (20)",
+        cost="1 forward, and at most 1 per grid point (20)",
         needs="token weights; the quantized stream if `stream: quantized`",
         source="AWQ, arXiv 2306.00978; weighted as in MBQ and QIG",
     )
@@ -54,11 +53,34 @@ class GridSearch(Equalizer):
         statistic = mean_activation(view, error.weights if self.config.statistic == "weighted" else None)
         exponents = [round(i * self.config.step, 10) for i in range(self.config.points)]
         candidates = [shared(view.block, view.site, power_scale(statistic, r)) for r in exponents]
-        losses = [error.of_scale(candidate) for candidate in candidates]
-        best = min(range(len(losses)), key=lambda i: losses[i] if math.isfinite(losses[i]) else math.inf)
-        if not math.isfinite(losses[best]):
+        losses = self._losses(error, candidates)
+        best = min(range(len(losses)), key=lambda i: _finite(losses[i]))
+        if not math.isfinite(_finite(losses[best])):
             raise QigError(f"no finite error at block {view.index}, {view.site.name}; check model.dtype")
         return Scale(candidates[best], exponents, losses, exponents[best])
+
+    def _losses(self, error: SiteError, candidates: list[Tensor]) -> list[float | None]:
+        """The error of every candidate; with ``early_stop`` ``None`` for one that cannot be the best.
+
+        Errors only grow from one micro-batch to the next, so that a candidate whose error on some of them exceeds
+        another's on all of them is out. The first micro-batch says in which order to try; no chosen scale changes.
+        """
+        rest = range(1, len(error.exact))
+        if not self.config.early_stop or not rest:
+            return [error.of_scale(candidate) for candidate in candidates]
+        begun = [error.of_scale(candidate, range(1)) for candidate in candidates]
+        losses: list[float | None] = [None] * len(candidates)
+        least = math.inf
+        for i in sorted(range(len(candidates)), key=lambda i: _finite(begun[i])):
+            loss = begun[i] if begun[i] > least else error.of_scale(candidates[i], rest, begun[i], least)
+            if not loss > least:
+                losses[i] = loss
+                least = min(least, _finite(loss))
+        return losses
+
+
+def _finite(loss: float | None) -> float:
+    return loss if loss is not None and math.isfinite(loss) else math.inf
 
 
 def power_scale(statistic: Tensor, exponent: float) -> Tensor:

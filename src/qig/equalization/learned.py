@@ -34,7 +34,7 @@ class LearnedScales(GridSearch):
         view = self.on_stream(view)
         error = SiteError(view, self.config, weights)
         start = self.search(view, error)
-        best, least = start.value, min(start.losses)
+        best, least = start.value, min(loss for loss in start.losses if loss is not None)
         logarithm = best.log().clone().requires_grad_()
         optimizer = torch.optim.Adam([logarithm], lr=self.config.rate)
         unit = least if least > 0 else 1.0  # Adam's epsilon must not depend on how small the site's outputs are

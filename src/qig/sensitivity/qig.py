@@ -25,8 +25,7 @@ from qig.sensitivity.integral import attribute
 class QuantizationAwareIntegratedGradients(Estimator):
     about = About(
         formula=(
-            "mean_h |QIG_{t,h}|, QIG = (x - x') int_0^1 dG/dx_a da, G(x_a) = sum_t mean_c |f(x_a, w) - "
-            "f(x_a, w_q)|"
+            "mean_h |QIG_{t,h}|, QIG = (x - x') int_0^1 dG/dx_a da, G(x_a) = sum_t mean_c |f(x_a, w) - f(x_a, w_q)|"
         ),
         cost=(
             "linear sites 0 (closed form: 3 matrix products); else per node 2 forward and 2 backward, 8 "

@@ -19,7 +19,7 @@ COLUMNS = ("run", "method", "model", "setting", "sigma", "site", "block", "expon
 
 
 def data(run: Run) -> pd.DataFrame:
-    """A row a site, block and exponent: ``loss`` relative to that of exponent 0, and whether it was ``chosen``.
+    """A row a site, block and exponent: ``loss`` relative to the least, and whether it was ``chosen``.
 
     StoreError when no site of the run was searched.
     """
@@ -29,7 +29,8 @@ def data(run: Run) -> pd.DataFrame:
     if not rows:
         raise StoreError(f"run {run.id} ({run.method}) has no search curves: no site of it was searched")
     frame = pd.DataFrame(rows, columns=names)
-    frame["loss"] /= frame.groupby(["block", "site"]).loss.transform("first")
+    frame = frame.dropna(subset="loss")  # where the search stopped early
+    frame["loss"] /= frame.groupby(["block", "site"]).loss.transform("min")
     return pd.DataFrame(identity(run), index=frame.index).join(frame)
 
 
@@ -49,7 +50,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             _curve(axes, curve, colormaps[COLOURS](norm(block)))
         axes.set(title=SITES[site], xlabel="exponent r", yscale="log")
         axes.grid(axis="y")
-    panels[0].set_ylabel("weighted error / error at r = 0")
+    panels[0].set_ylabel("weighted error / least error")
     blocks = sorted(frame.block.unique())
     bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=list(panels), pad=0.01, aspect=28, label="block",
                           ticks=blocks[::max(1, len(blocks) // 6)])
