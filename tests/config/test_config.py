@@ -269,6 +269,7 @@ EFFECTS = {
     "equalization.loss=mae": ALL,
     "equalization.stream=quantized": ALL,
     "equalization.statistic=weighted": ALL,
+    "equalization.early_stop=false": ALL,  # not the scales, but the record of the search
     "equalization.share_attn_out=true": ALL,
     "calibration.samples=8": ALL,
     "calibration.seed=1": ALL,
