@@ -8,10 +8,10 @@ from qig.report.figures import score_distribution, search_curves
 from qig.report.records import Sensitivities, load_run
 
 
-def test_losses_are_relative_to_exponent_zero_and_the_chosen_is_marked(store):
+def test_losses_are_relative_to_the_least_and_the_chosen_is_marked(store):
     store.run("a")
     frame = search_curves.data(load_run(store.root, "a"))
-    assert list(frame.loss) == [1.0, 0.5] * 4
+    assert list(frame.loss) == [2.0, 1.0] * 4
     assert list(frame.chosen) == [False, True] * 4
     attention, mlp = search_curves.draw(frame).axes[:2]
     assert [axes.get_title() for axes in (attention, mlp)] == ["attention input", "MLP input"]
