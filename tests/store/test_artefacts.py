@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from filelock import FileLock, Timeout
 
 from qig.errors import DataError, StoreError
 from qig.store import Store
@@ -88,8 +87,8 @@ def test_resumable_build_finds_what_the_interrupted_one_left(tmp_path):
 
 def test_build_that_is_not_resumable_starts_from_an_empty_folder(tmp_path):
     store = Store(tmp_path)
-    (store.root / "runs" / ".partial-k").mkdir(parents=True)
-    (store.root / "runs" / ".partial-k" / "old").write_text("killed")
+    (store.root / "runs" / ".partial-k.dead").mkdir(parents=True)
+    (store.root / "runs" / ".partial-k.dead" / "old").write_text("killed")
     folder, _ = store.make("runs", "k", write())
     assert not (folder / "old").exists()
 
@@ -158,10 +157,7 @@ def test_lock_is_free_after_success_and_after_failure(tmp_path):
                 store.make("runs", "k", build)
             except AssertionError as error:
                 kept.append(error)  # its traceback keeps the frames, and what they refer to
-            try:
-                FileLock(store.root / "locks" / "runs-k.lock").acquire(timeout=0)
-            except Timeout:
-                pytest.fail("the lock is still held")
+            assert store.holder("runs", "k") is None
     finally:
         gc.enable()
 
@@ -210,7 +206,8 @@ def test_kind_that_cannot_be_written(tmp_path):
 
 def test_lock_that_cannot_be_taken(tmp_path):
     store = Store(tmp_path)
-    (tmp_path / "locks" / "runs-k.lock").mkdir()
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks" / "runs-k").write_text("a file where a lock must be")
     with pytest.raises(StoreError, match="runs k could not be written"):
         store.make("runs", "k", write())
 
@@ -234,3 +231,42 @@ def test_home_directory_and_relative_roots(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert Store("~/a").root == tmp_path / "a" and Store("b").root == Path(tmp_path / "b")
+
+
+def test_an_owner_that_only_seemed_dead_cannot_publish(tmp_path):
+    """Its lock is taken over while it builds: what it goes on writing is refused, and the new owner's result stands."""
+    store = Store(tmp_path)
+
+    def slow(folder):
+        (folder / "block-0").write_text("slow")
+        next((tmp_path / "locks" / "runs-k").glob("*.json")).unlink()  # what a waiter does after a long silence
+        store.make("runs", "k", fast, resumable=True)
+        (folder / "block-1").write_text("slow")
+
+    def fast(folder):
+        assert (folder / "block-0").read_text() == "slow"
+        (folder / "block-1").write_text("fast")
+
+    with pytest.raises(StoreError, match="another one took over"):
+        store.make("runs", "k", slow, resumable=True)
+    folder = store.find("runs", "k")
+    assert (folder / "block-1").read_text() == "fast" and names(store) == {"k"}
+
+
+def test_damage_is_judged_again_under_the_lock(tmp_path, monkeypatch):
+    """A process that saw damage which another one mended meanwhile must not set the mended one aside."""
+    store = Store(tmp_path)
+    store.make("runs", "k", write())
+    monkeypatch.setattr(store, "find", lambda *_: None)
+    assert store.make("runs", "k", refuse) == (store.path("runs", "k"), True)
+
+
+def test_disk_trouble_that_a_library_hands_on_as_text(tmp_path):
+    from safetensors import SafetensorError
+
+    def build(_folder):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(StoreError, match=r"runs k could not be written under .*No space left on device"):
+        Store(tmp_path).make("runs", "k", build)
+    assert names(Store(tmp_path)) == set()
