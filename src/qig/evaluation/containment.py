@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 _MODULES_WITH_BARS = ("lmms_eval.evaluator", "lmms_eval.api.task")
 
@@ -15,14 +16,16 @@ _LOGGED_BY = ("lmms_eval", "qig.evaluation.chat_model")
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """Silence lmms-eval's logs, warnings and progress bars, and undo afterwards what it does to filelock and Pillow.
+    """Silence lmms-eval's logs, warnings and progress bars, and undo afterwards what it does to Pillow.
+
+    Its patch of filelock is left out: that is for data sets loaded while others are, tasks here are loaded before, and
+    filelock 4.3 has no longer what it patches.
 
     Within the context truncated pictures are read as far as they go, as lmms-eval has it: it tells Pillow so once, when
     it is imported. Elsewhere they stay an error.
 
     Bars are silenced in modules that are already imported: import lmms-eval before entering where bars would show.
     """
-    import filelock
     from loguru import logger
     from PIL import Image, ImageFile
     from tqdm import tqdm
@@ -32,11 +35,11 @@ def contained() -> Iterator[None]:
 
     truncated, pixels = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
     ImageFile.LOAD_TRUNCATED_IMAGES = True
-    lock_type = type(filelock.FileLock)
-    call = lock_type.__call__
     bars = {sys.modules[name]: sys.modules[name].tqdm for name in _MODULES_WITH_BARS if name in sys.modules}
     for source in _LOGGED_BY:
         logger.disable(source)
+    evaluator = sys.modules.get("lmms_eval.evaluator", SimpleNamespace(_enable_reentrant_filelocks=None))
+    locks, evaluator._enable_reentrant_filelocks = evaluator._enable_reentrant_filelocks, lambda: None
     try:
         for module in bars:
             module.tqdm = silent
@@ -49,7 +52,4 @@ def contained() -> Iterator[None]:
             logger.enable(source)
         for module, bar in bars.items():
             module.tqdm = bar
-        if lock_type.__call__ is not call:
-            # While patched, all locks of the process on one path are one object.
-            lock_type.__call__ = call
-            sys.modules["lmms_eval.evaluator"]._enable_reentrant_filelocks._patched = False
+        evaluator._enable_reentrant_filelocks = locks
