@@ -23,6 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 from qig.config import conf_dir, method_name, register
 from qig.errors import ConfigError, QigError
 from qig.runner import BASELINES, Outcome, Prepared
+from qig.stopping import Stopped, stoppable
+from qig.store import disk_trouble
 
 log = logging.getLogger(__name__)
 
@@ -86,15 +88,25 @@ def main() -> None:
     register()
     sys.argv[1:] = own_checkpoint(sys.argv[1:])
     wants_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
+    logging.raiseExceptions = False  # a log on a full disk would print a traceback for each of its lines
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing and exiting by itself
     try:
-        with execution_whitelist(["qig.*", "hydra.*", "hydra_plugins.*", "logging.*"]):  # what a configuration may name
+        # The list is what a configuration may name.
+        with execution_whitelist(["qig.*", "hydra.*", "hydra_plugins.*", "logging.*"]), stoppable():
             job()
+    except Stopped as stopped:
+        print(f"{stopped}: what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        sys.exit(stopped.code)
     except (QigError, HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
         cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
         sys.exit(f"error: {error}{cause}")
+    except Exception as error:
+        trouble = error if isinstance(error, PermissionError) else disk_trouble(error)
+        if wants_traceback or trouble is None:
+            raise
+        sys.exit(f"error: {trouble}")  # outside the store: the job's own folder, its log
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from torch import Tensor
 from qig.blockwise.activations import Activations
 from qig.blockwise.artefact import block_folder
 from qig.blockwise.run import BlockPass
-from qig.blockwise.timing import PeakMemory, Stopwatch
+from qig.blockwise.timing import PeakMemory, Stopwatch, larger
 from qig.config.schema import Config
 from qig.config.validation import needs_calibration
 from qig.data.calibration import CalibrationBatch, CalibrationData, calibration_data
@@ -21,13 +21,15 @@ from qig.models.checkpoint import content_hash, resolve
 from qig.models.loading import LoadedModel, open_model
 from qig.quantization.setting import Setting
 from qig.quantized import RECORD, model_bytes
+from qig.sensitivity.shared_gradients import Place, SharedGradients
 from qig.store import write_json
 
 
-def quantize(config: Config, device: torch.device, folder: Path) -> None:
+def quantize(config: Config, device: torch.device, folder: Path, gradients: Place | None = None) -> None:
     """Quantize the configured model block by block; leave in ``folder`` blocks, token weights, scales and the record.
 
     The model is never whole in memory: one block and what ``memory.activations`` keeps on the device are.
+    ``gradients``: where whole-model gradients are kept and shared, if the method reads any.
     """
     watch = Stopwatch()
     activations = Activations(device, config.memory.activations, folder / "activations")
@@ -36,7 +38,8 @@ def quantize(config: Config, device: torch.device, folder: Path) -> None:
             loaded = open_model(config.model, device)
             data = _calibration(loaded, config)
             batches = data.batches
-        block_pass = BlockPass(loaded, batches, config, activations, folder)
+        shared = SharedGradients(gradients, memory)
+        block_pass = BlockPass(loaded, batches, config, activations, folder, shared)
         with watch("quantization"):
             blocks = block_pass.run()
     activations.close()
@@ -56,7 +59,7 @@ def quantize(config: Config, device: torch.device, folder: Path) -> None:
             "quant": asdict(config.quant),
             "sites": [site for block in blocks for site in block["sites"]],
             "timings": {**watch.seconds, **stages},
-            "memory": {"peak_host_bytes": memory.host_bytes, "peak_device_bytes": memory.device_bytes},
+            "memory": larger(memory.so_far(), shared.memory_bytes),
             "model_bytes": model_bytes(loaded, Setting.of(config.quant)),
             "calibration": data.record() if batches else None,
         },

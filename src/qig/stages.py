@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from qig.config import identity
 from qig.config.schema import Config
-from qig.config.validation import needs_calibration
+from qig.config.validation import needs_calibration, needs_gradients
 from qig.data.sets import content_hash
 from qig.errors import ConfigError
 from qig.store import Store, write_json
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Keys:
+    gradients: str | None
     quantized: str | None
     evaluation: str
     run: str
@@ -54,8 +56,9 @@ class Stages:
     def keys(self, config: Config) -> Keys:
         model = identity.model_identity(config, self.checkpoint_hash, self.device.partition(":")[0])
         quantized = identity.quantized_key(config, model, self.calibration_hash)
+        gradients = identity.gradients_key(config, model, self.calibration_hash) if needs_gradients(config) else None
         evaluation = identity.evaluation_key(config, model, quantized)
-        return Keys(quantized, evaluation, identity.run_key(config, quantized, evaluation))
+        return Keys(gradients, quantized, evaluation, identity.run_key(config, quantized, evaluation))
 
     def has_record(self, config: Config) -> bool:
         return self.store.find("runs", self.keys(config).run) is not None
@@ -71,6 +74,7 @@ class Stages:
     def _make(self, folder: Path, config: Config, keys: Keys, title: str) -> None:
         import torch
 
+        from qig.blockwise.timing import larger
         from qig.calibrate import quantize
         from qig.environment import environment
         from qig.models.loading import open_model
@@ -82,12 +86,19 @@ class Stages:
         stage = None
         if keys.quantized is not None:
             log.info("%s: quantizing", title)
+
+            def gradients(build: Callable[[Path], None]) -> Path:
+                return self.store.make("gradients", keys.gradients, build, resumable=True)[0]
+
+            shared = None if keys.gradients is None else gradients
             stage, _ = self.store.make(
-                "quantized", keys.quantized, lambda f: quantize(config, device, f), resumable=True
+                "quantized", keys.quantized, lambda f: quantize(config, device, f, shared), resumable=True
             )
             quantized = json.loads((stage / RECORD).read_text())
         log.info("%s: evaluating on %s", title, ", ".join(config.evaluation.tasks))
-        samples, _ = self.store.make("evaluation", keys.evaluation, lambda f: _evaluate(config, device, stage, f))
+        samples, _ = self.store.make(
+            "evaluation", keys.evaluation, lambda f: _evaluate(config, device, stage, f), resumable=True
+        )
         evaluated = json.loads((samples / "evaluation.json").read_text())
         write_json(
             folder / "record.json",
@@ -98,13 +109,14 @@ class Stages:
                 "config": asdict(config),
                 "stages": {
                     "calibration": quantized["calibration"],
+                    "gradients": keys.gradients,
                     "quantized": keys.quantized,
                     "evaluation": keys.evaluation,
                 },
                 "checkpoint": {"path": config.model.path, "sha256": self.checkpoint_hash},
                 "environment": environment(device),
                 "timings": {**quantized["timings"], **evaluated["timings"]},
-                "memory": _larger(quantized["memory"], evaluated["memory"]),
+                "memory": larger(quantized["memory"], evaluated["memory"]),
                 "model_bytes": quantized.get("model_bytes") or model_bytes(open_model(config.model, device), None),
                 "sites": quantized["sites"],
                 "metrics": evaluated["metrics"],
@@ -117,11 +129,13 @@ class Stages:
 def _evaluate(config: Config, device: torch.device, quantized: Path | None, folder: Path) -> None:
     """Benchmark the 16-bit model, or the one that the quantized stage's folder holds."""
     from qig.blockwise.timing import PeakMemory, Stopwatch
+    from qig.evaluation.journal import spent
     from qig.evaluation.parallel import RESULT, Job, evaluate_into, launch
     from qig.models.loading import load
     from qig.quantized import apply_quantized
 
     watch, processes = Stopwatch(), config.evaluation.processes
+    watch.add("evaluation", spent(folder))
     with PeakMemory(device) as memory, watch("evaluation"):
         if processes > 1:
             quant = None if quantized is None else config.quant
@@ -134,16 +148,8 @@ def _evaluate(config: Config, device: torch.device, quantized: Path | None, fold
             evaluate_into(folder, loaded, config.evaluation)
     found = json.loads((folder / RESULT).read_text())
     found["timings"] = watch.seconds
-    found["memory"] = {"peak_host_bytes": memory.host_bytes, "peak_device_bytes": memory.device_bytes}
+    found["memory"] = memory.so_far()
     write_json(folder / RESULT, found)
-
-
-def _larger(*memories: dict[str, int | None]) -> dict[str, int | None]:
-    """The peak of a whole run is the larger one of its stages' peaks."""
-    names = {name for memory in memories for name in memory}
-    return {
-        name: max((m[name] for m in memories if m.get(name) is not None), default=None) for name in sorted(names)
-    }
 
 
 def device_name(configured: str) -> str:

@@ -58,8 +58,8 @@ def test_the_beginning_of_an_id_names_a_run(export, tmp_path):
 
 def test_a_run_that_has_not_finished(refused, export, tmp_path):
     store, _ = copied(export, tmp_path)
-    (store / "runs" / export.run.name).rename(store / "runs" / f".partial-{export.run.name}")
-    for name in (export.run.name, f".partial-{export.run.name}"):
+    (store / "runs" / export.run.name).rename(store / "runs" / f".partial-{export.run.name}.claim")
+    for name in (export.run.name, f".partial-{export.run.name}.claim"):
         assert f"run {export.run.name} has not finished" in refused(name, "--store", store)
 
 

@@ -1,14 +1,12 @@
 """The quantized block on disk: integers, scales, zero points, and every other parameter of the block.
 
-``blocks/NNN/weights.safetensors`` and ``findings.safetensors`` (token weights, scales), then ``block.json`` with their
-checksums, written last: a block without it is not finished.
+``blocks/NNN/weights.safetensors``, ``findings.safetensors`` (token weights, scales) and ``block.json``, with checksums
+of all three: a block without them is not finished.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from qig.errors import StoreError
 from qig.quantization.grid import QuantizedWeight
 from qig.quantization.linear import QuantizedLinear, replace
 from qig.quantization.setting import Setting
+from qig.store import find_damage, part, write_json
 
 PARTS = ("integers", "scale", "zero_point")
 
@@ -29,27 +28,16 @@ def block_folder(root: Path, index: int) -> Path:
 
 
 def save_block(folder: Path, block: nn.Module, findings: dict[str, Tensor], record: dict[str, Any]) -> None:
-    """Write a finished block under a temporary name and rename it."""
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(_tensors(block), temporary / "weights.safetensors")
-    save_file(findings, temporary / "findings.safetensors")
-    sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
-    (temporary / "block.json").write_text(json.dumps({**record, "sha256": sums}))
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    """Write a finished block; it is there with its checksums, or not there."""
+    with part(folder) as temporary:
+        save_file(_tensors(block), temporary / "weights.safetensors")
+        save_file(findings, temporary / "findings.safetensors")
+        write_json(temporary / "block.json", record)
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
     """The record of a finished block; ``None`` if it is not there or a file does not match its checksum."""
-    try:
-        record = json.loads((folder / "block.json").read_text())
-        if all(_sha256(folder / name) == value for name, value in record["sha256"].items()):
-            return record
-    except (OSError, ValueError, KeyError):
-        return None
-    return None
+    return None if find_damage(folder) else json.loads((folder / "block.json").read_text())
 
 
 def apply_block(folder: Path, block: nn.Module, setting: Setting) -> None:
@@ -92,8 +80,3 @@ def _tensors(block: nn.Module) -> dict[str, Tensor]:
 
 def _owner(name: str) -> str:
     return name.rpartition(".")[0]
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -21,10 +21,12 @@ from qig.blockwise.timing import Stopwatch
 from qig.config.schema import Config
 from qig.data.calibration import CalibrationBatch
 from qig.models.loading import LoadedModel
+from qig.sensitivity.shared_gradients import SharedGradients
 
 
 class BlockPass:
-    """One calibration: a model, its calibration batches (none if the method needs none), and where results go."""
+    """One calibration: a model, its calibration batches (none if the method needs none), where results go, and
+    where whole-model gradients are kept."""
 
     def __init__(
         self,
@@ -33,12 +35,14 @@ class BlockPass:
         config: Config,
         activations: Activations,
         folder: Path,
+        shared: SharedGradients | None = None,
     ) -> None:
         self.loaded = loaded
         self.batches = batches
         self.methods = Methods.of(config)
         self.activations = activations
         self.folder = folder
+        self.shared = shared or SharedGradients()
         self.stopwatch = Stopwatch()
 
     def run(self) -> list[dict[str, Any]]:
@@ -46,7 +50,8 @@ class BlockPass:
         loaded, methods = self.loaded, self.methods
         if methods.weighted:
             with self.stopwatch("attribution"):
-                methods.estimator.prepare(loaded, self.batches, self.activations)
+                methods.estimator.prepare(loaded, self.batches, self.activations, self.shared)
+            self.stopwatch.add("attribution", self.shared.elsewhere)
         with self.stopwatch("capture"):
             streams = Streams(loaded, self.batches, self.activations, methods.needs_quantized_stream)
         records = []

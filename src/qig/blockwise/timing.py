@@ -23,7 +23,11 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            self.add(name, time.perf_counter() - start)
+
+    def add(self, name: str, seconds: float) -> None:
+        """What was not measured here."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
 
 class PeakMemory:
@@ -54,5 +58,17 @@ class PeakMemory:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        if self.device.type == "cuda":
-            self.device_bytes = torch.cuda.max_memory_allocated(self.device)
+        self.device_bytes = self.so_far()["peak_device_bytes"]
+
+    def so_far(self) -> dict[str, int | None]:
+        """``peak_host_bytes``, and ``peak_device_bytes`` where the device counts its own."""
+        on_device = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
+        return {"peak_host_bytes": self.host_bytes, "peak_device_bytes": on_device}
+
+
+def larger(*memories: dict[str, int | None]) -> dict[str, int | None]:
+    """The peak of a whole is the largest of its parts' peaks."""
+    names = {name for memory in memories for name in memory}
+    return {
+        name: max((m[name] for m in memories if m.get(name) is not None), default=None) for name in sorted(names)
+    }

@@ -80,6 +80,19 @@ def quantized_key(config: Config, model: dict[str, Any], calibration: str | None
     )
 
 
+def gradients_key(config: Config, model: dict[str, Any], calibration: str) -> str:
+    """Identity of the 16-bit model's gradients on the calibration set: the same for all grids and methods."""
+    return digest(
+        {
+            "model": model,
+            "calibration": [config.calibration, calibration],
+            "seed": config.seed,
+            "code": code_version(QUANTIZATION_CODE),
+            "versions": versions(COMPUTING),
+        }
+    )
+
+
 def evaluation_key(config: Config, model: dict[str, Any], quantized: str | None) -> str:
     """Identity of the benchmark's samples."""
     return digest(

@@ -76,6 +76,12 @@ def needs_calibration(config: Config) -> bool:
     return config.equalization.kind != "none" or config.rounding.kind not in ("none", "nearest")
 
 
+def needs_gradients(config: Config) -> bool:
+    """Whether token weights come from gradients of the whole model's loss, and something reads those weights."""
+    read = config.equalization.kind in ("grid", "learned") or config.rounding.kind not in ("none", "nearest")
+    return config.sensitivity.kind in ("modality_gradient", "token_gradient") and read
+
+
 def check(config: Config) -> None:
     """Raises ConfigError for the first rule that is broken."""
     _check_quant(config)

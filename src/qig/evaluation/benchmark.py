@@ -7,11 +7,13 @@ from contextlib import redirect_stdout, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from io import StringIO
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from .containment import contained
 from .datasets import check_datasets
+from .journal import Journal
 from .ranks import Ranks
 from .records import sample_records, target_text
 from .registry import check_tasks, load_tasks
@@ -49,13 +51,15 @@ def evaluate(
     nll: bool,
     max_empty_share: float,
     max_unparsed_share: float,
+    folder: Path | None = None,
 ) -> EvaluationResult:
     """Run lmms-eval's tasks on a Hugging Face model in memory, which is left as it is.
 
     ``limit`` keeps the first questions of each task. ``seed`` sets Python's, numpy's and torch's generators, which
     some tasks use to parse unclear answers. Equal arguments give equal answers and equal bits, also where several
     processes (``torchrun``, ``accelerate launch``) call this together: each answers its share of the batches, and all
-    return the same result, which one of them should write.
+    return the same result, which one of them should write. With a ``folder`` finished batches are kept there, and an
+    interrupted evaluation goes on from them; :func:`~qig.evaluation.journal.discard` removes them.
 
     Raises:
         EvaluationError: an unknown task or protocol, a dataset that cannot be had, or more than ``max_empty_share``
@@ -68,7 +72,10 @@ def evaluate(
         from lmms_eval import evaluator
 
         from .chat_model import Answered, QigChatModel
-    lm = QigChatModel(model=model, processor=processor, batch_size=batch_size, protocol=protocol, ranks=ranks)
+    journal = Journal(folder, ranks.rank)
+    lm = QigChatModel(
+        model=model, processor=processor, batch_size=batch_size, protocol=protocol, ranks=ranks, journal=journal
+    )
     output = None
     with contained(), TemporaryDirectory() as folder, redirect_stdout(StringIO()), ranks.each_alone():
         manager, loaded = ranks.in_turn(lambda: load_tasks(tasks, lm.protocol))
@@ -131,6 +138,7 @@ def _add_nll(lm, loaded: dict[str, Any], samples: list[dict[str, Any]]) -> None:
     """Fill in ``nll`` of the samples that have a target; they are in the order of the tasks' requests."""
     from tqdm import tqdm
 
+    from .chat_model import document_names
     from .likelihood import answer_nll
 
     requests = [instance.args for task in loaded.values() for instance in task.instances]
@@ -139,13 +147,21 @@ def _add_nll(lm, loaded: dict[str, Any], samples: list[dict[str, Any]]) -> None:
     batches = [pairs[start : start + lm.batch_size] for start in range(0, len(pairs), lm.batch_size)]
     with tqdm(total=len(batches), desc="likelihoods", unit="batch", disable=not lm.ranks.is_main or None) as progress:
 
-        def of_batch(batch: list[tuple]) -> list[float]:
+        def of_batch(_number: int, batch: list[tuple]) -> list[float]:
             conversations = [lm.conversation(request) for request, _ in batch]
             targets = [sample["target"] for _, sample in batch]
-            nll = answer_nll(lm.model, lm.processor, conversations, targets, lm.protocol)
-            progress.update(lm.ranks.size)
-            return nll
+            return answer_nll(lm.model, lm.processor, conversations, targets, lm.protocol)
 
-        for batch, values in zip(batches, lm.ranks.spread(batches, of_batch), strict=True):
+        def names(batch: list[tuple]) -> list:
+            return document_names([request for request, _ in batch])
+
+        kept = lm.journal.kept("likelihoods", names, of_batch)
+
+        def work(numbered: tuple[int, list[tuple]]) -> list[float]:
+            done = kept(numbered)
+            progress.update(lm.ranks.size)
+            return done
+
+        for batch, values in zip(batches, lm.ranks.spread(list(enumerate(batches)), work), strict=True):
             for (_, sample), value in zip(batch, values, strict=True):
                 sample["nll"] = value

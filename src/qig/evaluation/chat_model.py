@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from qig.errors import EvaluationError
 
-from .generation import generate_answers
+from .generation import generate_answers, own_randomness
+from .journal import Journal
 from .parallel import own_device
 from .prompts import Conversation, chat_conversation, pictures_of, simple_conversation
 from .protocols import protocol_of
@@ -29,6 +30,7 @@ class QigChatModel(lmms):
     model or a quantized run, which is loaded onto ``device`` (by default this process's accelerator, if there is one).
     ``protocol`` is a name that :func:`~qig.evaluation.protocols.protocol_of` knows. ``ranks`` are the processes that
     answer the same requests together; under lmms-eval's command line each process has requests of its own.
+    ``journal`` keeps the answers of finished batches.
     """
 
     is_simple = False
@@ -43,6 +45,7 @@ class QigChatModel(lmms):
         device: str | None = None,
         protocol: str = "plain",
         ranks: Ranks = ALONE,
+        journal: Journal | None = None,
     ) -> None:
         super().__init__()
         if checkpoint is not None and model is None and processor is None:
@@ -57,6 +60,7 @@ class QigChatModel(lmms):
         self.protocol = protocol_of(protocol, model.config.model_type)
         self.is_simple = self.protocol.requests == "simple"
         self.ranks = ranks
+        self.journal = journal or Journal(None)
 
     @property
     def device(self):
@@ -76,13 +80,21 @@ class QigChatModel(lmms):
         quiet = self.rank != 0 or not self.ranks.is_main
         with tqdm(total=len(batches), desc="answers", unit="batch", disable=quiet or None) as progress:
 
-            def answer(batch: list[tuple]) -> list[str]:
+            def answer(number: int, batch: list[tuple]) -> list[str]:
                 conversations = [self.conversation(arguments) for arguments in batch]
-                done = generate_answers(self.model, self.processor, conversations, _options(batch[0]), self.protocol)
+                with own_randomness(number, self.device):
+                    return generate_answers(
+                        self.model, self.processor, conversations, _options(batch[0]), self.protocol
+                    )
+
+            kept = self.journal.kept("answers", document_names, answer)
+
+            def work(numbered: tuple[int, list[tuple]]) -> list[str]:
+                done = kept(numbered)
                 progress.update(self.ranks.size)
                 return done
 
-            answers = [text for texts in self.ranks.spread(batches, answer) for text in texts]
+            answers = [text for texts in self.ranks.spread(list(enumerate(batches)), work) for text in texts]
         if not self.ranks.is_main:
             raise Answered
         if empty := sum(not answer for answer in answers):
@@ -121,6 +133,11 @@ class QigChatModel(lmms):
 
     def clean(self) -> None:
         """Keep the model: lmms-eval would delete it after the answers, and it is still needed for likelihoods."""
+
+
+def document_names(batch: list[tuple]) -> list:
+    """What a batch's requests ask: task, split and number of each document, and how answers are generated."""
+    return [*((task, split, doc_id) for *_, doc_id, task, split in batch), repr(_options(batch[0]))]
 
 
 def _options(arguments: tuple) -> dict:

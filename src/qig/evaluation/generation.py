@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from .prompts import Conversation, encode, render, to_model
@@ -27,6 +28,21 @@ def generate_answers(
     if protocol.until:
         answers = [cut(answer, options.get("until")) for answer in answers]
     return [answer.strip() for answer in answers] if protocol.strip else answers
+
+
+@contextmanager
+def own_randomness(number: int, device) -> Iterator[None]:
+    """A batch that is sampled draws from numbers of its own, whatever batches were or were not done before it.
+
+    They follow from torch's seed and the batch's ``number``; the generators are afterwards as before.
+    """
+    import torch
+
+    devices = [device] if device.type == "cuda" else []
+    seed = torch.initial_seed()
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed + number)
+        yield
 
 
 def generation_arguments(tokenizer, options: Mapping[str, Any], protocol: Protocol) -> dict[str, Any]:

@@ -83,18 +83,23 @@ def _work(job: Job, threads: int) -> None:
 
 
 def evaluate_into(folder: Path, loaded, evaluation: Evaluation) -> None:
-    """Evaluate a loaded model; every process calls this, and the first writes both files."""
+    """Evaluate a loaded model; every process calls this, and the first writes both files.
+
+    What an interrupted evaluation left in the folder's journal is not done again.
+    """
     from .benchmark import evaluate
+    from .journal import discard
     from .ranks import Ranks
 
     settings = {name: value for name, value in asdict(evaluation).items() if name != "processes"}
-    result = evaluate(loaded.model, loaded.processor, **settings)
+    result = evaluate(loaded.model, loaded.processor, folder=folder, **settings)
     if not Ranks.of_environment().is_main:
         return
     with (folder / SAMPLES).open("w") as stream:
         stream.writelines(json.dumps(sample) + "\n" for sample in result.samples)
     kept = {"metrics": result.metrics, "versions": result.versions, "protocol": result.protocol}
     (folder / RESULT).write_text(json.dumps(kept, indent=1) + "\n")
+    discard(folder)
 
 
 def own_device(configured: str):

@@ -66,6 +66,7 @@ def _find(run: str, store: Path) -> Run:
     begun = [entry.name for entry in runs.glob("*") if entry.name.startswith(run) and run]
     if not (runs / run).is_dir() and len(begun) == 1:
         run = begun[0]
-    if run.startswith(".partial-") or (runs / f".partial-{run}").is_dir():
-        raise StoreError(f"run {run.removeprefix('.partial-')} has not finished; run the same qig command again")
+    name = run.removeprefix(".partial-").partition(".")[0]
+    if name != run or any(entry.name.startswith(f".partial-{run}.") for entry in runs.glob(".partial-*")):
+        raise StoreError(f"run {name} has not finished; run the same qig command again")
     return load_run(store, run)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
@@ -19,6 +19,9 @@ from qig.data.tokens import TokenKind
 from qig.models.architectures import Site
 from qig.models.loading import LoadedModel
 from qig.quantization.setting import Setting
+
+if TYPE_CHECKING:
+    from qig.sensitivity.shared_gradients import SharedGradients
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,11 @@ class Estimator(ABC):
         self.config = config
 
     def prepare(  # noqa: B027 - most estimators need nothing
-        self, loaded: LoadedModel, batches: list[CalibrationBatch], activations: Activations
+        self,
+        loaded: LoadedModel,
+        batches: list[CalibrationBatch],
+        activations: Activations,
+        shared: SharedGradients | None = None,
     ) -> None:
         """Whole-model work before the first block is touched (gradients of the loss); nothing by default."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from qig.blockwise.capture import logits_behind
 from qig.blockwise.streams import Streams
 from qig.data.calibration import IGNORE, CalibrationBatch
 from qig.models.loading import LoadedModel
+from qig.sensitivity.kept_gradients import Gradients, KeptGradients
 
 
 def sft_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -33,38 +35,71 @@ def sft_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def output_gradients(
-    loaded: LoadedModel, batches: Sequence[CalibrationBatch], names: Sequence[str], activations: Activations
-) -> list[list[dict[str, Tensor]]]:
+    loaded: LoadedModel,
+    batches: Sequence[CalibrationBatch],
+    names: Sequence[str],
+    activations: Activations,
+    kept: KeptGradients | None = None,
+) -> list[Gradients]:
     """``mean_c |dL/dy|`` at the output y of the named modules of every block.
 
     One forward pass block by block that keeps what enters each block, then one backward pass in which every block is
-    run once more: never more than one block is on the device.
+    run once more: never more than one block is on the device. With ``kept`` each block's result is on the disk before
+    the next one begins, and blocks that are there already are not done again.
 
     Returns:
-        By micro-batch and block a dict: module name to ``[batch, tokens]`` float32.
+        By block: module name to one ``[batch, tokens]`` float32 per micro-batch.
     """
-    found: list[list[dict[str, Tensor]]] = [[{} for _ in loaded.blocks] for _ in batches]
+    blocks = len(loaded.blocks)
+    todo = blocks if kept is None else kept.remaining()
+    found: list[Gradients] = []
+    if todo:
+        with tqdm(total=2 * todo, desc="gradients", unit="block", leave=False, disable=None) as progress:
+            for index, running, gradients, seconds in _backward(loaded, batches, names, activations, kept, todo):
+                if kept is None:
+                    found.insert(0, gradients)
+                else:
+                    kept.add(index, gradients, running, seconds)
+                progress.update(2)
+    return found if kept is None else kept.read(names)
+
+
+def _backward(
+    loaded: LoadedModel,
+    batches: Sequence[CalibrationBatch],
+    names: Sequence[str],
+    activations: Activations,
+    kept: KeptGradients | None,
+    todo: int,
+) -> Iterator[tuple[int, Shelf, Gradients, float]]:
+    """The first ``todo`` blocks from the last to the first: what runs on before each, its gradients, and seconds."""
+    start = time.perf_counter()
     streams = Streams(loaded, list(batches), activations, with_quantized=False)
+    whole = todo == len(loaded.blocks)
     entering: list[Shelf] = []
-    with tqdm(total=2 * len(loaded.blocks), desc="gradients", unit="block", leave=False, disable=None) as progress:
-        for index in range(len(loaded.blocks)):
-            entering.append(streams.exact)
+    for index in range(todo):
+        entering.append(streams.exact)
+        if whole or index + 1 < todo:
             with loaded.block(index) as block:
                 streams.advance(index, block, None)
-            progress.update()
+    if whole:
         with loaded.frame():
-            gradients = activations.shelf(
+            running = activations.shelf(
                 _at_the_end(loaded, batch, streams.exact[i], activations.device) for i, batch in enumerate(batches)
             )
-        for index in reversed(range(len(loaded.blocks))):
-            streams.exact = entering.pop()
-            with loaded.block(index) as block:
-                gradients = activations.shelf(
-                    _through(streams, index, i, block, gradients[i], names, found[i][index])
-                    for i in range(len(batches))
-                )
-            progress.update()
-    return found
+        if kept is not None:
+            kept.note_forward(time.perf_counter() - start)
+    else:
+        running = activations.shelf(x.to(activations.device) for x in kept.running(todo))
+    for index in reversed(range(todo)):
+        start = time.perf_counter()
+        streams.exact = entering.pop()
+        gradients: Gradients = {name: [] for name in names}
+        with loaded.block(index) as block:
+            running = activations.shelf(
+                _through(streams, index, i, block, running[i], gradients) for i in range(len(batches))
+            )
+        yield index, running, gradients, time.perf_counter() - start
 
 
 def _at_the_end(loaded: LoadedModel, batch: CalibrationBatch, hidden: Tensor, device: torch.device) -> Tensor:
@@ -79,17 +114,17 @@ def _at_the_end(loaded: LoadedModel, batch: CalibrationBatch, hidden: Tensor, de
 
 
 def _through(
-    streams: Streams, index: int, batch: int, block: nn.Module, gradient: Tensor, names: Sequence[str], found: dict
+    streams: Streams, index: int, batch: int, block: nn.Module, gradient: Tensor, found: Gradients
 ) -> Tensor:
-    """From ``dL/d(output)`` to ``dL/d(input)`` of a block; on the way ``found`` gets the gradients of the modules."""
+    """From ``dL/d(output)`` to ``dL/d(input)`` of a block; each list of ``found`` gets that of its module."""
 
     def keep(name: str):
         def on_forward(_module, _args, output: Tensor) -> None:
-            output.register_hook(lambda g: found.__setitem__(name, g.abs().float().mean(-1)))
+            output.register_hook(lambda g: found[name].append(g.abs().float().mean(-1)))
 
         return on_forward
 
-    handles = [block.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+    handles = [block.get_submodule(name).register_forward_hook(keep(name)) for name in found]
     call = streams.call(index, batch, "exact")
     try:
         with torch.enable_grad():

@@ -12,7 +12,7 @@ from qig.data.calibration import CalibrationBatch
 from qig.data.tokens import TokenKind
 from qig.models.loading import LoadedModel
 from qig.sensitivity.estimator import Estimator, Scores, SiteView
-from qig.sensitivity.gradients import output_gradients
+from qig.sensitivity.shared_gradients import SharedGradients
 
 MODALITIES = (TokenKind.VISION, TokenKind.ANSWER)
 
@@ -41,19 +41,26 @@ class ModalityGradient(Estimator):
         self.ratios: dict[str, Tensor] = {}
         self.counts: dict[TokenKind, int] = {}
 
-    def prepare(self, loaded: LoadedModel, batches: list[CalibrationBatch], activations: Activations) -> None:
+    def prepare(
+        self,
+        loaded: LoadedModel,
+        batches: list[CalibrationBatch],
+        activations: Activations,
+        shared: SharedGradients | None = None,
+    ) -> None:
         names = sorted({site.block_output for site in loaded.architecture.sites})
         sums = {
             (name, kind): torch.zeros(len(loaded.blocks), dtype=torch.float64) for name in names for kind in MODALITIES
         }
         self.counts = dict.fromkeys(MODALITIES, 0)
-        for batch, found in zip(batches, output_gradients(loaded, batches, names, activations), strict=True):
+        found = (shared or SharedGradients()).of(loaded, batches, activations)
+        for i, batch in enumerate(batches):
             where = {kind: (batch.kinds == kind).to(activations.device) for kind in MODALITIES}
             for kind in MODALITIES:
                 self.counts[kind] += int(where[kind].sum())
             for block, gradients in enumerate(found):
                 for name, kind in sums:
-                    sums[name, kind][block] += gradients[name][where[kind]].double().sum().cpu()
+                    sums[name, kind][block] += gradients[name][i][where[kind]].double().sum().cpu()
         vision, answer = (max(self.counts[kind], 1) for kind in MODALITIES)
         for name in names:
             ratio = (sums[name, TokenKind.VISION] / vision) / (sums[name, TokenKind.ANSWER] / answer)

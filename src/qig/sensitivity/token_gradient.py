@@ -7,7 +7,7 @@ from qig.blockwise.activations import Activations
 from qig.data.calibration import CalibrationBatch
 from qig.models.loading import LoadedModel
 from qig.sensitivity.estimator import Estimator, Scores, SiteView
-from qig.sensitivity.gradients import output_gradients
+from qig.sensitivity.shared_gradients import SharedGradients
 
 
 class TokenGradient(Estimator):
@@ -20,9 +20,14 @@ class TokenGradient(Estimator):
         source="VLMQ, arXiv 2508.03351; QIG's Table 1",
     )
 
-    def prepare(self, loaded: LoadedModel, batches: list[CalibrationBatch], activations: Activations) -> None:
-        names = sorted({site.block_output for site in loaded.architecture.sites})
-        self.gradients = output_gradients(loaded, batches, names, activations)
+    def prepare(
+        self,
+        loaded: LoadedModel,
+        batches: list[CalibrationBatch],
+        activations: Activations,
+        shared: SharedGradients | None = None,
+    ) -> None:
+        self.gradients = (shared or SharedGradients()).of(loaded, batches, activations)
 
     def scores(self, view: SiteView) -> Scores:
-        return Scores([blocks[view.index][view.site.block_output] for blocks in self.gradients])
+        return Scores(self.gradients[view.index][view.site.block_output])

@@ -7,6 +7,9 @@ import hashlib
 import json
 import os
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 MANIFEST = "MANIFEST.json"
@@ -73,6 +76,20 @@ def publish(folder: Path, target: Path) -> None:
     write_manifest(folder)
     folder.rename(target)
     sync(target.parent)
+
+
+@contextmanager
+def part(target: Path) -> Iterator[Path]:
+    """A folder to write into that becomes ``target``, with checksums, when all went well within the context.
+
+    That is a piece of a resumable build: whoever goes on from it asks ``find_damage`` first.
+    """
+    temporary = target.with_name(target.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    yield temporary
+    shutil.rmtree(target, ignore_errors=True)
+    publish(temporary, target)
 
 
 def write_manifest(folder: Path) -> None:
