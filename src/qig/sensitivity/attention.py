@@ -14,6 +14,7 @@ from qig.data.calibration import CalibrationBatch
 from qig.errors import ModelError
 from qig.models.loading import LoadedModel
 from qig.sensitivity.estimator import Estimator, Scores, SiteView
+from qig.sensitivity.shared_gradients import SharedGradients
 
 
 class AttentionReceived(Estimator):
@@ -26,7 +27,13 @@ class AttentionReceived(Estimator):
         source="QIG's Table 1, arXiv 2603.17809",
     )
 
-    def prepare(self, loaded: LoadedModel, batches: list[CalibrationBatch], activations: Activations) -> None:
+    def prepare(
+        self,
+        loaded: LoadedModel,
+        batches: list[CalibrationBatch],
+        activations: Activations,
+        shared: SharedGradients | None = None,
+    ) -> None:
         self.received: list[list[Tensor]] = [[] for _ in loaded.blocks]
         with _probabilities(loaded):
             streams = Streams(loaded, batches, activations, with_quantized=False)
