@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run results paper notebooks speed test lint lock clean
+.PHONY: help run results paper notebooks speed faults test lint lock clean
 
 help:
 	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 2 minutes)"
@@ -11,6 +11,7 @@ help:
 	@echo "make paper    every experiment with the embedded models, and its table in results/ (about 80 minutes; goes on)"
 	@echo "make notebooks  both notebooks anew, outputs included (about 1 minute; after make results or make paper)"
 	@echo "make speed    results/export_speed anew: size and speed of exported checkpoints (about 10 minutes)"
+	@echo "make faults   results/reliability anew: runs are killed, damaged, starved, crowded (about 20 minutes)"
 	@echo "make test     all tests (about 8 minutes on 2 cores)"
 	@echo "make lint     ruff"
 	@echo "make lock     requirements.lock anew from what is installed in $(VENV)"
@@ -49,6 +50,9 @@ speed: $(VENV)/.installed
 	$(BIN)/qig-export outputs/speed/runs/3 --to outputs/speed/w4a8
 	$(BIN)/python -m qig.export.benchmark $(addprefix outputs/speed/,w4a16 w3a16 w8a8 w4a8) \
 		--source outputs/speed/wide --to results/export_speed
+
+faults: $(VENV)/.installed-test
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m faults.campaign --to results
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pip check

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qig.config import conf_dir, identity, schema
 from qig.config.nested import split_by_share
-from qig.config.validation import baseline, needs_calibration, resolve
+from qig.config.validation import baseline, needs_calibration, needs_gradients, resolve
 from qig.errors import ConfigError
 from qig.models.architectures import LLAMA_SITES
 
@@ -356,6 +356,26 @@ def test_sixteen_bits_have_one_identity_whatever_the_method(compose):
     plain = keys(compose("method=none"))
     assert plain[0] is None
     assert keys(compose("method=qig", "quant=fp16", "calibration.seed=4", "seed=3"))[:2] == plain[:2]
+
+
+def gradients(config, calibration="calibration", model="model"):
+    """The identity that a resolved configuration's whole-model gradients have."""
+    return identity.gradients_key(resolve(config), {"model": model}, calibration)
+
+
+def test_gradients_are_shared_by_methods_and_grids_and_by_nothing_else(compose):
+    plain = gradients(compose("method=mbq"))
+    for same in ("method=vlmq", "quant=w4a8", "sensitivity.normalize=sample", "memory.activations=disk"):
+        assert gradients(compose(*([] if same == "method=vlmq" else ["method=mbq"]), same)) == plain
+    for other in ("calibration.samples=3", "calibration.tokens_per_batch=99", "seed=5"):
+        assert gradients(compose("method=mbq", other)) != plain
+    assert gradients(compose("method=mbq"), "other data") != plain != gradients(compose("method=mbq"), model="other")
+
+
+def test_who_reads_gradients(compose):
+    reading = {name for name in METHODS if needs_gradients(resolve(compose(f"method={name}")))}
+    assert reading == {"mbq", "mbq_release", "vlmq"}
+    assert not needs_gradients(resolve(compose("method=mbq", "equalization=none")))
 
 
 def test_rtn_does_not_depend_on_data_or_seeds(compose):
