@@ -144,6 +144,28 @@ def test_a_tracker_that_cannot_start_is_one_warning(config, run, tmp_path, caplo
     assert "NotADirectoryError" in caplog.text
 
 
+def test_a_service_that_dies_is_one_warning_and_no_traceback_at_the_end(config, tmp_path):
+    code = """if True:
+        import json, logging, sys, time
+        import pandas, psutil
+        from qig.tracking import tracker
+        logging.basicConfig(format="%(levelname)s", stream=sys.stdout)
+        with tracker(json.loads(sys.argv[1]), "n", None, "j") as active:
+            service = [p for p in psutil.Process().children(recursive=True) if "wandb" in p.name()]
+            for process in service:
+                process.kill()
+            psutil.wait_procs(service)
+            for _ in range(50):  # what is sent first may still be taken
+                active.log_comparison(pandas.DataFrame({"method": ["qig"]}))
+                time.sleep(0.02)
+        print("went on" if service else "never ran")
+    """
+    environment = os.environ | {"PYTHONPATH": str(Path(qig.__file__).parents[1])}
+    result = subprocess.run([sys.executable, "-c", code, json.dumps(config)], env=environment, cwd=tmp_path,
+                            capture_output=True, text=True, timeout=300)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "WARNING\nwent on\n", "")
+
+
 def test_the_settings_are_known_to_the_installed_wandb():
     # An unknown one is dropped silently, and would take its protection with it.
     import wandb

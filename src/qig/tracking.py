@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -93,6 +93,8 @@ class WandbTracking:
 
     def finish(self, exit_code: int) -> None:
         self._attempt(lambda: self.session.finish(exit_code=exit_code), even_if_broken=True)
+        if self.broken:
+            _forget_service()
 
     def _log_run(self, run: Run) -> None:
         record = run.record
@@ -173,6 +175,14 @@ def _start(config: Mapping[str, Any], name: str, group: str | None, job_type: st
         _warn(error)
         return NoTracking()
     return WandbTracking(session, artifacts=bool(tracking["artifacts"]))
+
+
+def _forget_service() -> None:
+    """Let go of W&B's own process, which may be dead: else its hook prints a traceback when this process ends."""
+    import wandb
+
+    with suppress(Exception):
+        wandb.teardown(exit_code=1)
 
 
 def _warn(error: Exception) -> None:

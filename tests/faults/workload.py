@@ -6,6 +6,7 @@ stage it is in and which unit of work it begins: a block of the pass, a block of
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -174,6 +175,8 @@ def _run(arguments: list[str], folder: Path, cwd: Path, inside: Callable[[], Non
     except BaseException:
         traceback.print_exc()
     finally:
+        with suppress(BaseException):
+            atexit._run_exitfuncs()  # W&B has one, which may print
         sys.stderr.flush()
         os._exit(code)
 
