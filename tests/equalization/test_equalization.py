@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from oracles import toy
 from oracles.grid import fake_activation, fake_weight
 from qig.blockwise.capture import Call
+from qig.blockwise.site import SiteView
 from qig.config.schema import GridEqualization, SmoothQuantEqualization
 from qig.equalization.equalizer import largest_activation, mean_activation
 from qig.equalization.grid_search import GridSearch, power_scale
@@ -22,7 +23,6 @@ from qig.errors import QigError
 from qig.models.architectures import LLAMA_SITES
 from qig.quantization.grid import ActivationGrid, WeightGrid
 from qig.quantization.setting import Setting
-from qig.sensitivity.estimator import SiteView
 
 ALL = re.compile(r"(self_attn\.(q|k|v|o)|mlp\.(gate|up|down))_proj")
 SETTINGS = {

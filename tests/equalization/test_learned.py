@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from oracles import toy
 from oracles.grid import fake_activation, fake_weight
 from qig.blockwise.capture import Call
+from qig.blockwise.site import SiteView
 from qig.config.schema import LearnedEqualization
 from qig.equalization.error import SiteError
 from qig.equalization.grid_search import GridSearch
@@ -21,7 +22,6 @@ from qig.equalization.learned import LearnedScales
 from qig.models.architectures import LLAMA_SITES
 from qig.quantization.grid import ActivationGrid, WeightGrid, fake_quantize_through, quantize_weight
 from qig.quantization.setting import Setting
-from qig.sensitivity.estimator import SiteView
 
 ALL = re.compile(r"(self_attn\.(q|k|v|o)|mlp\.(gate|up|down))_proj")
 SETTINGS = {

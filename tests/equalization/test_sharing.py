@@ -10,6 +10,7 @@ import torch
 
 from oracles.calls import logits_of
 from qig.blockwise.activations import Activations
+from qig.blockwise.site import SiteView
 from qig.blockwise.streams import Streams
 from qig.config.schema import GridEqualization, LearnedEqualization, SmoothQuantEqualization
 from qig.equalization.equalizer import mean_activation
@@ -20,7 +21,6 @@ from qig.models.architectures import LLAMA_SITES
 from qig.models.folding import fold, foldable, shared
 from qig.quantization.grid import WeightGrid
 from qig.quantization.setting import Setting
-from qig.sensitivity.estimator import SiteView
 
 SITES = {site.name: site for site in LLAMA_SITES}
 ATTN_OUT = SITES["attn_out"]

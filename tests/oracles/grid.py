@@ -1,4 +1,4 @@
-"""Integer grids group by group in NumPy, from METHOD section 1's formulas; slow and independent of the package."""
+"""Integer grids group by group in NumPy, from the formulas of its docstrings; slow and independent of the package."""
 
 from __future__ import annotations
 

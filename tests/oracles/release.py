@@ -1,4 +1,4 @@
-"""QIG as its release runs it, written from METHOD section 4's list of departures; sample by sample, without padding.
+"""QIG as its release runs it, departures from the paper's formulas included; sample by sample, without padding.
 
 It reads the model's modules and nothing else of the package: grids, attribution, search, folding and both streams are
 its own. Slow; a few samples and blocks. Scales are float32, as integers are rounded in float32: in float64 other

@@ -11,11 +11,11 @@ from oracles import toy
 from oracles.grid import fake_weight
 from oracles.settings import make_config
 from qig.blockwise.capture import Call
+from qig.blockwise.site import SiteView
 from qig.data.tokens import TokenKind
 from qig.models.architectures import LLAMA_SITES
 from qig.quantization.grid import ActivationGrid, WeightGrid
 from qig.quantization.setting import Setting
-from qig.sensitivity.estimator import SiteView
 
 LINEARS = re.compile(r"(self_attn\.(q|k|v|o)|mlp\.(gate|up|down))_proj")
 SETTINGS = {

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from qig.blockwise.activations import Activations
+from qig.blockwise.site import SiteView
 from qig.config.schema import ModalityGradientSensitivity
 from qig.data.tokens import TokenKind
-from qig.sensitivity.estimator import SiteView
 from qig.sensitivity.gradients import output_gradients, sft_loss
 from qig.sensitivity.modality_gradient import ModalityGradient
 

@@ -10,11 +10,11 @@ from oracles.grid import fake_activation
 from oracles.leave_one_out import leave_one_out
 from qig.blockwise.activations import Activations
 from qig.blockwise.capture import Call
+from qig.blockwise.site import SiteView
 from qig.blockwise.streams import Streams
 from qig.config.schema import PerturbationSensitivity
 from qig.quantization.grid import WeightGrid
 from qig.quantization.setting import Setting
-from qig.sensitivity.estimator import SiteView
 from qig.sensitivity.perturbation import Perturbation
 
 SITES = ("attn_in", "attn_out", "mlp_in", "mlp_out")

@@ -12,9 +12,9 @@ from torch import nn
 from oracles.grid import fake_weight
 from oracles.settings import make_config
 from qig.blockwise.activations import Activations
+from qig.blockwise.site import SiteView
 from qig.blockwise.streams import Streams
 from qig.quantization.setting import Setting
-from qig.sensitivity.estimator import SiteView
 from qig.sensitivity.integral import closed_form, integrate
 
 BLOCK, NODES = 2, 4

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from qig.blockwise.activations import Activations
+from qig.blockwise.site import SiteView
 from qig.config.schema import TokenGradientSensitivity
 from qig.data.tokens import TokenKind
-from qig.sensitivity.estimator import SiteView
 from qig.sensitivity.token_gradient import TokenGradient
 
 

@@ -98,7 +98,7 @@ def test_scores_that_are_no_numbers_are_refused(toys):
 
 
 def test_modality_gradient_weighs_prompt_and_special_tokens_zero(toys):
-    """METHOD 3.1: tokens that are neither vision nor answer weigh 0."""
+    """MBQ: tokens that are neither vision nor answer weigh 0."""
     config = ModalityGradientSensitivity("modality_gradient", "modality", "corpus", "none", 0, "per_token")
     estimator = ModalityGradient(config)
     estimator.ratios = {"mlp.down_proj": torch.tensor([0.25])}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from qig.blockwise.activations import Mapped
 from qig.blockwise.capture import Call
 from qig.blockwise.methods import Methods
+from qig.blockwise.site import SiteView
 from qig.blockwise.streams import Streams
 from qig.blockwise.timing import Stopwatch
 from qig.equalization.equalizer import Scale
@@ -19,7 +20,6 @@ from qig.models.architectures import Site
 from qig.models.folding import fold, foldable
 from qig.quantization.linear import replace, substituted
 from qig.rounding.rounder import LinearInputs
-from qig.sensitivity.estimator import SiteView
 from qig.sensitivity.weights import TokenWeights, token_weights
 
 

@@ -9,9 +9,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from qig.about import About
+from qig.blockwise.site import SiteView
 from qig.config.schema import Equalization
 from qig.data.tokens import TokenKind
-from qig.sensitivity.estimator import SiteView
 
 
 @dataclass(frozen=True)

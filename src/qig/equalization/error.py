@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from qig.blockwise.capture import Call
+from qig.blockwise.site import SiteView
 from qig.config.schema import GridEqualization
 from qig.quantization.linear import substituted
-from qig.sensitivity.estimator import SiteView
 
 ERRORS = {"mse": torch.square, "mae": torch.abs}
 

@@ -12,11 +12,11 @@ from dataclasses import replace
 from torch import Tensor
 
 from qig.about import About
+from qig.blockwise.site import SiteView
 from qig.equalization.equalizer import Equalizer, Scale, mean_activation
 from qig.equalization.error import SiteError
 from qig.errors import QigError
 from qig.models.folding import shared
-from qig.sensitivity.estimator import SiteView
 
 SMALLEST = 1e-4
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from qig.about import About
+from qig.blockwise.site import SiteView
 from qig.equalization.equalizer import Scale
 from qig.equalization.error import SiteError
 from qig.equalization.grid_search import GridSearch
 from qig.models.folding import shared
-from qig.sensitivity.estimator import SiteView
 
 
 class LearnedScales(GridSearch):

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from qig.about import About
+from qig.blockwise.site import SiteView
 from qig.equalization.equalizer import Equalizer, Scale, largest_activation
 from qig.models.folding import shared
-from qig.sensitivity.estimator import SiteView
 
 SMALLEST = 1e-5
 

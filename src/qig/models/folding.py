@@ -1,4 +1,4 @@
-"""Folding an equalization scale into the weights: exact in full precision (METHOD section 2)."""
+"""Folding an equalization scale into the weights: exact in full precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Integer grids: quantize, dequantize and fake-quantize as pure functions (METHOD: asymmetric groups, symmetric rows).
+"""Integer grids: quantize, dequantize and fake-quantize as pure functions: asymmetric groups, symmetric rows.
 
 The integers, scales and zero points are the product; a fake-quantized tensor is always derived from them.
 """

@@ -37,7 +37,7 @@ class Setting:
         }
 
     def weight_only(self, linear: nn.Linear) -> FakeQuantLinear:
-        """``f(., w_q)``: weights on the grid, activations left alone (METHOD section 4)."""
+        """``f(., w_q)``: weights on the grid, activations left alone (the quantized branch of QIG)."""
         weight = quantize_weight(linear.weight, self.weights).dequantize(linear.weight.dtype)
         return FakeQuantLinear(weight, linear.bias)
 

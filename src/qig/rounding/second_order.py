@@ -1,4 +1,4 @@
-"""GPTQ and GPTAQ on the inputs of a site, with token weights in their second moments (METHOD 3.3)."""
+"""GPTQ and GPTAQ on the inputs of a site, with token weights in their second moments."""
 
 from __future__ import annotations
 

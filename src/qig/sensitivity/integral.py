@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from qig.blockwise.site import SiteView
 from qig.config.schema import QigSensitivity
-from qig.sensitivity.estimator import SiteView
 from qig.sensitivity.path import Path, linear_path
 from qig.sensitivity.quadrature import rule
 

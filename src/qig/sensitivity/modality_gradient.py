@@ -7,11 +7,12 @@ from torch import Tensor
 
 from qig.about import About
 from qig.blockwise.activations import Activations
+from qig.blockwise.site import SiteView
 from qig.config.schema import ModalityGradientSensitivity
 from qig.data.calibration import CalibrationBatch
 from qig.data.tokens import TokenKind
 from qig.models.loading import LoadedModel
-from qig.sensitivity.estimator import Estimator, Scores, SiteView
+from qig.sensitivity.estimator import Estimator, Scores
 from qig.sensitivity.shared_gradients import SharedGradients
 
 MODALITIES = (TokenKind.VISION, TokenKind.ANSWER)

@@ -1,4 +1,4 @@
-"""The scalar G along the path from the reference to the input, and its gradient (METHOD section 4, Table 4).
+"""The scalar G along the path from the reference to the input, and its gradient (QIG paper, Table 4: targets).
 
 ``G(x_a) = sum_t mean_c |.|_{t,c}`` over real tokens at ``x_a = x' + a (x - x')``; ``target``: ``error`` is
 ``f(x, w) - f(x, w_q)``, ``output`` is ``f(x, w)``, ``error_vs_reference`` is ``f(x, w) - f(x', w)``.
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qig.blockwise.capture import Call
+from qig.blockwise.site import SiteView
 from qig.config.schema import QigSensitivity
 from qig.quantization.linear import substituted
-from qig.sensitivity.estimator import SiteView
 
 
 class _Known(nn.Module):

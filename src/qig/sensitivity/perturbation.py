@@ -10,9 +10,10 @@ from torch import Tensor
 from qig.about import About
 from qig.blockwise.activations import each_tensor
 from qig.blockwise.capture import Call
+from qig.blockwise.site import SiteView
 from qig.data.tokens import TokenKind
 from qig.quantization.grid import fake_quantize_activation
-from qig.sensitivity.estimator import Estimator, Scores, SiteView
+from qig.sensitivity.estimator import Estimator, Scores
 
 
 class Perturbation(Estimator):

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from qig.about import About
 from qig.blockwise.activations import Mapped
+from qig.blockwise.site import SiteView
 from qig.config.schema import QigSensitivity
 from qig.data.tokens import TokenKind
 from qig.quantization.grid import fake_quantize_activation
 from qig.sensitivity.clipping import clip
-from qig.sensitivity.estimator import Estimator, Scores, SiteView
+from qig.sensitivity.estimator import Estimator, Scores
 from qig.sensitivity.integral import attribute
 
 

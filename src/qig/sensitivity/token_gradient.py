@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from qig.about import About
 from qig.blockwise.activations import Activations
+from qig.blockwise.site import SiteView
 from qig.data.calibration import CalibrationBatch
 from qig.models.loading import LoadedModel
-from qig.sensitivity.estimator import Estimator, Scores, SiteView
+from qig.sensitivity.estimator import Estimator, Scores
 from qig.sensitivity.shared_gradients import SharedGradients
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from qig.about import About
-from qig.sensitivity.estimator import Estimator, Scores, SiteView
+from qig.blockwise.site import SiteView
+from qig.sensitivity.estimator import Estimator, Scores
 
 
 class Uniform(Estimator):

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from qig.blockwise.site import SiteView
 from qig.config.schema import Sensitivity
 from qig.data.tokens import TokenKind
 from qig.errors import QigError
-from qig.sensitivity.estimator import Estimator, Scores, SiteView
+from qig.sensitivity.estimator import Estimator, Scores
 from qig.sensitivity.granularity import GRANULARITIES, modality_means, permuted
 
 

@@ -1,0 +1,74 @@
+"""One equalization site as the methods see it: what flows into it, in either stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor, nn
+
+from qig.blockwise.activations import Activations
+from qig.blockwise.capture import Call
+from qig.data.tokens import TokenKind
+from qig.models.architectures import Site
+from qig.quantization.setting import Setting
+
+
+@dataclass(frozen=True)
+class SiteView:
+    """One equalization site of one block, with everything that flows into its inspected module f.
+
+    Attributes:
+        index: number of the block.
+        ordinal: number of the site among all that the pass looks at.
+        block: the block in full precision; scales found at earlier sites are folded in.
+        calls: calls of f in the full-precision stream, one per micro-batch, with hidden states
+            ``[batch, tokens, channels]``.
+        quantized_calls: the same in the quantized stream; ``None`` unless the estimator asked for them.
+        kinds: ``TokenKind`` of each token, ``[batch, tokens]``, one per micro-batch.
+        samples: ids of the samples, one per row of each micro-batch.
+        activations: where the pass keeps what is large; ``None``: on the device.
+    """
+
+    index: int
+    ordinal: int
+    block: nn.Module
+    site: Site
+    setting: Setting
+    calls: list[Call]
+    quantized_calls: list[Call] | None
+    kinds: list[Tensor]
+    samples: list[tuple[str, ...]]
+    activations: Activations | None = None
+
+    @property
+    def real(self) -> list[Tensor]:
+        """Boolean ``[batch, tokens]`` per micro-batch: not padding."""
+        return [kinds != TokenKind.PADDING for kinds in self.kinds]
+
+    def shelf(self, tensors: Iterable[Tensor]) -> Sequence[Tensor]:
+        """Tensors per micro-batch, kept where the pass keeps its activations."""
+        return list(tensors) if self.activations is None else self.activations.shelf(tensors)
+
+    @property
+    def f(self) -> nn.Module:
+        """The inspected module; looked up anew, so that a substitution is seen."""
+        return self.block.get_submodule(self.site.inspected)
+
+    def quantized_linears(self, activations: bool) -> dict[str, nn.Module]:
+        """All linears of f on the grid, by name; their inputs only if ``activations``."""
+        return self._with_activations if activations else self._weight_only
+
+    @cached_property
+    def _weight_only(self) -> dict[str, nn.Module]:
+        return {name: self.setting.weight_only(linear) for name, linear in self._linears().items()}
+
+    @cached_property
+    def _with_activations(self) -> dict[str, nn.Module]:
+        return {name: self.setting.nearest(linear) for name, linear in self._linears().items()}
+
+    def _linears(self) -> dict[str, nn.Linear]:
+        inside = self.site.inspected + "."
+        selected = self.setting.selected(self.block).items()
+        return {name: linear for name, linear in selected if name == self.site.inspected or name.startswith(inside)}
