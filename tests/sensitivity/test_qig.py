@@ -91,6 +91,28 @@ def test_quadrature_is_that_of_brute_force(toys, site, reference):
         assert_close(found[batch][row, : len(x)], oracle.by_midpoint(f, sites.weights, sites.quantized, x, start, 64))
 
 
+class _GatedByItsInput(toy.MLP):
+    """Reads x through its linears and, in the last product, directly."""
+
+    def forward(self, x):
+        return super().forward(x) * x
+
+
+@pytest.mark.parametrize("reference", ["zero", "quantized"])
+def test_a_module_that_reads_x_beside_its_linears_is_differentiated_through_both(toys, reference):
+    sites = toys()
+    gated = _GatedByItsInput(8, 12).double().requires_grad_(False)
+    gated.load_state_dict(sites.block.mlp.state_dict())
+    sites.block.mlp = gated
+    view = sites.view("mlp_in")
+    found, _ = _integrated(view, references(sites, view, reference), real_of(view), "midpoint", 64)
+    mlp, _ = toy.FUNCTIONS["mlp_in"]
+    for batch, row, x, x_q in sites.samples("mlp_in"):
+        start = torch.zeros_like(x) if reference == "zero" else x_q
+        expected = oracle.by_midpoint(lambda y, w: mlp(y, w) * y, sites.weights, sites.quantized, x, start, 64)
+        assert_close(found[batch][row, : len(x)], expected)
+
+
 @pytest.mark.parametrize("site", NONLINEAR)
 def test_few_gauss_legendre_nodes_reach_1024_midpoint_nodes(toys, site):
     sites = toys(lengths=((5,),))
