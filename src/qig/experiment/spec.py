@@ -33,7 +33,8 @@ class Table:
 
     ``metrics``: names in ``qig.report.metrics``. ``controls``: arms that every other arm is compared with, the first
     of them in tests. ``references``: arms that are shown and never ranked, such as 16 bit. ``over``: swept keys that
-    are averaged over, such as ``seed``. ``labels``: key to value to what is printed.
+    are averaged over, such as ``seed``. ``shown``: the arms that the table is about (none named: all); the others only
+    serve as controls, and no claim is made of them. ``labels``: key to value to what is printed.
     """
 
     title: str
@@ -44,6 +45,7 @@ class Table:
     columns: list[str] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
     over: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
     labels: dict[str, dict[Any, str]] = field(default_factory=dict)
     published: Published | None = None
 
@@ -74,11 +76,12 @@ def read_table(found: Mapping[str, Any] | None, arms: Mapping[str, Any], experim
     for metric in table.metrics:
         if metric not in METRICS:
             raise ConfigError(choices(metric, METRICS, "metric"))
-    named = {*table.controls, *table.references, *(table.published.arms if table.published else ())}
+    named = {*table.controls, *table.references, *table.shown, *(table.published.arms if table.published else ())}
     for arm in sorted(named - set(arms)):
         raise ConfigError(choices(arm, arms, f"arm in the table of {experiment}"))
-    if "arm" not in [*table.rows, *table.columns] and len(arms) > 1:
-        raise ConfigError(f"{experiment}: {len(arms)} arms, but neither rows nor columns name 'arm'")
+    shown = table.shown or list(arms)
+    if "arm" not in [*table.rows, *table.columns] and len(shown) > 1:
+        raise ConfigError(f"{experiment}: {len(shown)} arms, but neither rows nor columns name 'arm'")
     return table
 
 

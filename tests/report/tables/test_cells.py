@@ -66,6 +66,16 @@ def test_ranks_are_within_the_other_keys_and_ties_share(made):
                      ("b", "CWE"): (1, "best"), ("b", "MBQ"): (1, "best"), ("b", "QIG"): (3, "second")}
 
 
+def test_a_table_about_one_arm_compares_it_with_all_controls_and_ranks_nothing(made):
+    rows = [(arm, {"quant": quant}, scores) for quant in "ab" for arm, scores in SCORES.items() if arm != "16 bit"]
+    found = made(rows, rows=["quant"], controls=["CWE", "MBQ"], shown=["QIG"])
+    frame = cells(found)
+    assert list(frame["quant"]) == ["a", "b"] and list(frame["runs"]) == ["r2", "r5"]
+    assert list(frame["vs_CWE"]) == [4 / 8] * 2 and list(frame["vs_MBQ"]) == [2 / 8] * 2
+    assert frame["rank"].isna().all() and not frame["mark"].any() and winners(found, frame).empty
+    assert list(frame["vs_CWE_holm"]) == holm(list(frame["vs_CWE_p"]))
+
+
 def test_less_likelihood_is_worse_and_equals_are_not_marked(made, store):
     for name, nll in (("low", 0.1), ("high", 0.9)):
         store.run(name, nll=nll, scores=[[1, 0]])

@@ -106,12 +106,15 @@ def _whole(found: Found, place: Place, name: str, metric: Metric) -> dict[str, A
 
 
 def _rank(found: Found, name: str, lines: Sequence[dict], made: Sequence[Place]) -> None:
-    """Rank among what differs in the last row key alone; equal values share a rank, and the next one is skipped."""
+    """Rank among what differs in the last row key alone; equal values share a rank, and the next one is skipped.
+
+    A table about one arm ranks nothing: its lines are different problems, not rivals.
+    """
     better, last = metric_of(name).better, found.table.rows[-1]
     groups: dict[tuple, list[dict]] = {}
     for line, place in zip(lines, made, strict=True):
         line |= {"rank": math.nan, "mark": ""}
-        if better and place.arm not in found.table.references and not math.isnan(line["value"]):
+        if better and len(found.table.shown) != 1 and place.arm not in found.table.references and not math.isnan(line["value"]):
             groups.setdefault(tuple(value for key, value in place.keys.items() if key != last), []).append(line)
     for rivals in groups.values():
         for line in rivals:

@@ -54,8 +54,8 @@ def _how(found: Found, frame: pd.DataFrame) -> str:
     seeds = max(int(n) for n in frame["seeds"])
     drawn = f"calibration seeds ({seeds}) and images" if seeds > 1 else "images"
     best = ("Bold: best, underlined: second" + (", but for " + ", ".join(
-        found.table.label("arm", arm) for arm in found.table.references) if found.table.references else ""))
-    return (f"{best}. Brackets: 95% intervals of paired differences, from a bootstrap over {drawn}; "
+        found.table.label("arm", arm) for arm in found.table.references) if found.table.references else "") + ". ")
+    return (f"{best if frame['mark'].any() else ''}Brackets: 95% intervals of paired differences, from a bootstrap over {drawn}; "
             f"{_span(samples)} samples a run. Star: p below 0.05 (t-test clustered by image) "
             "after Holm's correction over all comparisons of this metric with that control.")
 

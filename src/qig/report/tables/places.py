@@ -37,6 +37,8 @@ def places(found: Found) -> list[Place]:
     table = found.table
     groups: dict[tuple, list[Row]] = {}
     for row in found.rows:
+        if table.shown and row.arm not in table.shown:
+            continue
         key = tuple(value_of(row, name) for name in (*table.rows, *table.columns))
         groups.setdefault(key, []).append(row)
     made = []
