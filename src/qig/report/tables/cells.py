@@ -111,10 +111,11 @@ def _rank(found: Found, name: str, lines: Sequence[dict], made: Sequence[Place])
     A table about one arm ranks nothing: its lines are different problems, not rivals.
     """
     better, last = metric_of(name).better, found.table.rows[-1]
+    rivals_stand = better and len(found.table.shown) != 1
     groups: dict[tuple, list[dict]] = {}
     for line, place in zip(lines, made, strict=True):
         line |= {"rank": math.nan, "mark": ""}
-        if better and len(found.table.shown) != 1 and place.arm not in found.table.references and not math.isnan(line["value"]):
+        if rivals_stand and place.arm not in found.table.references and not math.isnan(line["value"]):
             groups.setdefault(tuple(value for key, value in place.keys.items() if key != last), []).append(line)
     for rivals in groups.values():
         for line in rivals:

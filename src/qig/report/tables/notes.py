@@ -55,7 +55,8 @@ def _how(found: Found, frame: pd.DataFrame) -> str:
     drawn = f"calibration seeds ({seeds}) and images" if seeds > 1 else "images"
     best = ("Bold: best, underlined: second" + (", but for " + ", ".join(
         found.table.label("arm", arm) for arm in found.table.references) if found.table.references else "") + ". ")
-    return (f"{best if frame['mark'].any() else ''}Brackets: 95% intervals of paired differences, from a bootstrap over {drawn}; "
+    marks = best if frame["mark"].any() else ""
+    return (f"{marks}Brackets: 95% intervals of paired differences, from a bootstrap over {drawn}; "
             f"{_span(samples)} samples a run. Star: p below 0.05 (t-test clustered by image) "
             "after Holm's correction over all comparisons of this metric with that control.")
 
