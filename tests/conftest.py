@@ -80,7 +80,7 @@ def family_checkpoint(tmp_path_factory):
 
     ``changes`` replace values of its ``config.json``.
     """
-    from families.table import FAMILIES, write_checkpoint
+    from families.table import FAMILIES, LANGUAGE, write_checkpoint
 
     made: dict[str, Path] = {}
 
@@ -88,7 +88,7 @@ def family_checkpoint(tmp_path_factory):
         key = f"{name}-{changes}"
         if key not in made:
             folder = tmp_path_factory.mktemp(name)
-            write_checkpoint(FAMILIES[name], folder, **changes)
+            write_checkpoint((FAMILIES | LANGUAGE)[name], folder, **changes)
             made[key] = folder
         return made[key]
 

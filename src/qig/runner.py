@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qig.config.schema import Config
-from qig.config.validation import baseline, needs_calibration, resolve
+from qig.config.validation import baseline, check_text_only, needs_calibration, resolve
 from qig.data.sets import check_available
 from qig.errors import ConfigError
 from qig.evaluation.datasets import check_datasets
-from qig.evaluation.registry import check_tasks
+from qig.evaluation.registry import check_no_pictures, check_tasks
 from qig.models import checkpoint
+from qig.models.architectures import architecture_of
 from qig.stages import Stages
 
 BASELINES = {"16 bit": "none", "rtn": "rtn"}
@@ -40,8 +41,13 @@ class Prepared:
 
     def __init__(self, config: Config) -> None:
         self.config = resolve(config)
-        check_tasks(self.config.evaluation.tasks)
+        tasks = self.config.evaluation.tasks
+        if tasks:
+            check_tasks(tasks)
         directory = checkpoint.resolve(self.config.model.path)
+        if architecture_of(checkpoint.model_type(directory)).text_only:
+            check_text_only(self.config)
+            check_no_pictures(tasks)
         if self.config.model.dtype == "auto":
             self.config.model.dtype = checkpoint.own_dtype(directory)
         if needs_calibration(self.config):

@@ -95,7 +95,8 @@ class Stages:
                 "quantized", keys.quantized, lambda f: quantize(config, device, f, shared), resumable=True
             )
             quantized = json.loads((stage / RECORD).read_text())
-        log.info("%s: evaluating on %s", title, ", ".join(config.evaluation.tasks))
+        text = [config.evaluation.text.corpus] if config.evaluation.text is not None else []
+        log.info("%s: evaluating on %s", title, ", ".join([*config.evaluation.tasks, *text]))
         samples, _ = self.store.make(
             "evaluation", keys.evaluation, lambda f: _evaluate(config, device, stage, f), resumable=True
         )

@@ -35,6 +35,7 @@ MODELS = ("tiny_qwen2_vl", "tiny_llava_onevision", "tiny_internvl")
 COCO = ("path", "image_folder")
 NEEDED = {
     ("model", "hf"): ["model.path"],
+    ("model", "hf_causal_lm"): ["model.path"],
     ("calibration", "sharegpt4v_coco"): [f"calibration.{key}" for key in COCO],
     ("calibration", "hf"): ["calibration.path"],
     ("calibration", "infovqa"): ["calibration.path"],
@@ -164,6 +165,8 @@ def test_wrong_keys_and_types_are_refused(compose, override, said):
         (["evaluation.limit=0"], r"evaluation\.limit=0: expected 1 or more"),
         (["evaluation.batch_size=-1"], r"evaluation\.batch_size=-1"),
         (["evaluation.tasks=[]"], r"evaluation\.tasks is empty"),
+        (["evaluation=python_docs", "evaluation.text.window=1"], r"evaluation\.text\.window=1: expected 2 or more"),
+        (["calibration=python_docs", "calibration.max_tokens=0"], r"calibration\.max_tokens=0"),
         (["threads=0"], r"threads=0: expected 1 or more"),
         (["model.outliers.sigma=-0.5"], r"model\.outliers\.sigma=-0\.5"),
         (["quant.linears='('"], r"quant\.linears='\(' is not a regular expression"),
@@ -287,6 +290,7 @@ EFFECTS = {
     "evaluation.processes=2": NONE,
     "evaluation.nll=false": LATER,
     "evaluation.tasks=[other]": LATER,
+    "evaluation.text={corpus: python_docs, window: 64}": LATER,
     "method=awq": ALL,
     "model.name=renamed": RUN,
     "tracking=none": NONE,

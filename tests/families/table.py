@@ -12,16 +12,20 @@ from typing import Any
 
 import torch
 from huggingface_hub import save_torch_state_dict
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from families.family import Family
 from families.internvl import INTERNVL3
+from families.language import LLAMA, MISTRAL, QWEN2, QWEN3
 from families.llava import LLAVA_ONEVISION
 from families.qwen2 import QWEN2_5_VL, QWEN2_VL
 from families.qwen3 import QWEN3_VL
 from families.smolvlm import SMOLVLM, SMOLVLM2
 from families.tokenizer import trained_tokenizer, vocabulary_of
+from qig.models.architectures import architecture_of
+from qig.models.classes import model_class
 
 FAMILIES = {
     "llava_onevision": LLAVA_ONEVISION,
@@ -32,11 +36,16 @@ FAMILIES = {
     "smolvlm": SMOLVLM2,
     "idefics3": SMOLVLM,
 }
+LANGUAGE = {"llama": LLAMA, "mistral": MISTRAL, "qwen2": QWEN2, "qwen3": QWEN3}
+"""Text only: by ``model_type``."""
 
 
 def write_checkpoint(family: Family, folder: Path, seed: int = 0, **changes: Any) -> None:
     """Fill ``folder`` with the family's files; ``changes`` replace values of ``config``."""
     tokenizer = trained_tokenizer(family.special_tokens, digits=family.tokenizer["tokenizer_class"] == "GPT2Tokenizer")
+    if family.tokenizer.get("bos_token") == "<s>":
+        begin = ("<s>", tokenizer.token_to_id("<s>"))
+        tokenizer.post_processor = TemplateProcessing("<s> $A", "<s> $A <s> $B", [begin])
     tokenizer.save(str(folder / "tokenizer.json"))
     ids = vocabulary_of(tokenizer, family.special_tokens)
     added = {str(i): {"content": token, "special": True} | _PLAIN for token, i in ids.items()}
@@ -59,7 +68,9 @@ def write_checkpoint(family: Family, folder: Path, seed: int = 0, **changes: Any
         (folder / name).write_text(json.dumps(content, indent=2))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder), dtype=torch.bfloat16)
+        config = AutoConfig.from_pretrained(folder)
+        opened_by = model_class(architecture_of(config.model_type))
+        model = opened_by.from_config(config, dtype=torch.bfloat16)
         tensors = published_names(family, randomized(model, family.tied))
     size = sum(value.nbytes for value in tensors.values())
     save_torch_state_dict(tensors, folder, max_shard_size=int(0.6 * size))

@@ -109,7 +109,7 @@ def test_missing_processor_file(copy, missing):
         loaded_from(copy)
 
 
-@pytest.mark.parametrize("model_type", ["llama", "llava", "nonsense"])
+@pytest.mark.parametrize("model_type", ["bert", "llava", "nonsense"])
 def test_unknown_architecture_lists_the_known(copy, model_type):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"model_type": model_type}))

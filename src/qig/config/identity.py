@@ -17,12 +17,15 @@ from typing import Any
 
 from qig.config.schema import Config
 from qig.config.validation import needs_calibration
+from qig.data.python_docs import EVALUATION, content_hash
 
 PACKAGE = Path(__file__).resolve().parents[1]
 QUANTIZATION_CODE = (
     "blockwise", "calibrate.py", "data", "equalization", "models/*.py", "quantization", "rounding", "sensitivity"
 )  # fmt: skip
-EVALUATION_CODE = ("evaluation", "data/digitgrid", "models/*.py", "quantized.py")  # models: what loads the 16-bit one
+EVALUATION_CODE = (
+    "evaluation", "data/digitgrid", "data/python_docs.py", "models/*.py", "quantized.py"
+)  # models: what loads the 16-bit one  # fmt: skip
 COMPUTING = ("torch", "torchvision", "transformers", "tokenizers", "numpy", "pillow", "datasets")
 BENCHMARKING = (*COMPUTING, "lmms-eval", "qwen-vl-utils")
 
@@ -99,6 +102,7 @@ def evaluation_key(config: Config, model: dict[str, Any], quantized: str | None)
         {
             "model": quantized or model,
             "evaluation": {**asdict(config.evaluation), "processes": None},  # they change no answer
+            "text": content_hash(EVALUATION) if config.evaluation.text is not None else None,
             "code": code_version(EVALUATION_CODE),
             "versions": versions(BENCHMARKING),
         }

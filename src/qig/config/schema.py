@@ -23,7 +23,7 @@ class Outliers:
 @dataclass
 class Model:
     name: str = MISSING
-    path: str = MISSING  # a directory, a hub id, or embedded:NAME
+    path: str = MISSING  # a directory, a hub id, embedded:NAME, or packaged:NAME
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = MISSING
     outliers: Outliers = MISSING
 
@@ -258,6 +258,13 @@ class PileCalibration(Calibration):
 
 
 @dataclass
+class PythonDocsCalibration(Calibration):
+    """Passages of the calibration part of Python's own documentation, cut to ``max_tokens`` tokens."""
+
+    max_tokens: int = MISSING
+
+
+@dataclass
 class MixtureCalibration(Calibration):
     """Other sets, each with its share of the samples. What the whole says of samples and seed holds for the parts."""
 
@@ -283,10 +290,23 @@ class InterleavedCalibration(Calibration):
 
 
 @dataclass
+class TextEvaluation:
+    """Likelihood of running text: so many tokens (``window``) from the beginning of each passage of a corpus."""
+
+    corpus: Literal["python_docs"] = MISSING
+    window: int = MISSING
+
+
+@dataclass
 class Evaluation:
-    """``processes``: how many share the questions, each with the model on an accelerator of its own."""
+    """Questions of lmms-eval's tasks (none: an empty list), running text (null: none), or both.
+
+    ``limit``: so many questions of each task, and passages. ``processes``: how many share them, each with the model on
+    an accelerator of its own.
+    """
 
     tasks: list[str] = MISSING
+    text: TextEvaluation | None = MISSING
     limit: int | None = MISSING
     batch_size: int = MISSING
     nll: bool = MISSING
@@ -358,6 +378,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "sharegpt": ShareGptCalibration,
         "hf": HfCalibration,
         "pile": PileCalibration,
+        "python_docs": PythonDocsCalibration,
         "mixture": MixtureCalibration,
         "few_shot": FewShotCalibration,
         "interleaved": InterleavedCalibration,

@@ -25,6 +25,7 @@ from qig.config.schema import (
     NoEqualization,
     PerturbationSensitivity,
     PileCalibration,
+    PythonDocsCalibration,
     QigSensitivity,
     Quant,
     Rounding,
@@ -82,6 +83,30 @@ def needs_gradients(config: Config) -> bool:
     return config.sensitivity.kind in ("modality_gradient", "token_gradient") and read
 
 
+def check_text_only(config: Config) -> None:
+    """Rules for a language model, which has no vision tokens that could be weighed against the others.
+
+    Raises:
+        ConfigError: the sensitivity distinguishes modalities: every token would get the same weight under the name of a
+            method that weighs them.
+    """
+    if not needs_calibration(config):
+        return
+    sensitivity = config.sensitivity
+    for key, value, by_modality in (
+        ("kind", sensitivity.kind, isinstance(sensitivity, ModalityGradientSensitivity)),
+        ("granularity", sensitivity.granularity, sensitivity.granularity == "modality"),
+        ("control", sensitivity.control, sensitivity.control == "modality_mean"),
+    ):
+        if by_modality:
+            raise ConfigError(
+                f"sensitivity.{key}={value} weighs vision tokens against text tokens, and {config.model.name} is a "
+                "language model without vision tokens: all of its tokens would weigh the same; choose "
+                "sensitivity=uniform for that, or weights by token (sensitivity=qig, token_gradient, attention, "
+                "perturbation)"
+            )
+
+
 def check(config: Config) -> None:
     """Raises ConfigError for the first rule that is broken."""
     _check_quant(config)
@@ -97,8 +122,13 @@ def check(config: Config) -> None:
         share = getattr(config.evaluation, name)
         if not 0 <= share <= 1:
             raise ConfigError(f"evaluation.{name}={share}: expected a share of the answers, 0 to 1")
-    if not config.evaluation.tasks:
-        raise ConfigError("evaluation.tasks is empty: expected at least one task name, such as qig_digitgrid")
+    if config.evaluation.text is not None:
+        _at_least("evaluation.text.window", config.evaluation.text.window, 2)
+    elif not config.evaluation.tasks:
+        raise ConfigError(
+            "evaluation.tasks is empty: expected at least one task name, such as qig_digitgrid, or text to evaluate on "
+            "(evaluation=python_docs)"
+        )
     if config.threads is not None:
         _at_least("threads", config.threads, 1)
     if config.model.outliers.sigma < 0:
@@ -195,7 +225,7 @@ def _check_calibration(key: str, config: Calibration) -> None:
         raise ConfigError(f"{key}.seed={config.seed}: expected 0 or more")
     if not 0 <= config.max_skipped_share < 1:
         raise ConfigError(f"{key}.max_skipped_share={config.max_skipped_share}: expected a share, 0 to below 1")
-    if isinstance(config, PileCalibration):
+    if isinstance(config, PileCalibration | PythonDocsCalibration):
         _at_least(f"{key}.max_tokens", config.max_tokens, 1)
     if isinstance(config, HfCalibration) and (config.prompt is None) == (config.prompt_column is None):
         raise ConfigError(

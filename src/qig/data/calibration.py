@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel
 
 from qig.config.schema import Calibration
 from qig.data.encoding import Encoded, begins_itself, encode, images_of, process
@@ -18,6 +18,7 @@ from qig.data.samples import CalibrationSample, Corpus
 from qig.data.sets import read
 from qig.data.tokens import TokenKind
 from qig.errors import DataError
+from qig.models.classes import Processor
 
 log = logging.getLogger(__name__)
 IGNORE = -100
@@ -62,7 +63,7 @@ class CalibrationData:
 
 
 def calibration_data(
-    config: Calibration, processor: ProcessorMixin, model: PreTrainedModel, image_token_ids: set[int]
+    config: Calibration, processor: Processor, model: PreTrainedModel, image_token_ids: set[int]
 ) -> CalibrationData:
     """The set that the configuration names, for one model; samples that cannot be used are skipped and named.
 
@@ -94,7 +95,7 @@ def samples_of(config: Calibration) -> list[CalibrationSample]:
 
 def collate(
     samples: Sequence[CalibrationSample],
-    processor: ProcessorMixin,
+    processor: Processor,
     model: PreTrainedModel,
     image_token_ids: set[int],
     tokens_per_batch: int,
@@ -137,7 +138,7 @@ def _check_share(corpus: Corpus, config: Calibration) -> None:
 
 
 def _micro_batches(
-    encoded: Sequence[Encoded], processor: ProcessorMixin, model: PreTrainedModel, tokens_per_batch: int
+    encoded: Sequence[Encoded], processor: Processor, model: PreTrainedModel, tokens_per_batch: int
 ) -> list[CalibrationBatch]:
     def alike(i: int) -> tuple[bool, bool]:  # what one processor call must have in common
         return bool(encoded[i].sample.images), begins_itself(encoded[i].text, processor)
@@ -153,7 +154,7 @@ def _micro_batches(
     return [_batch(rows, encoded, processor, model) for rows in batches]
 
 
-def _batch(rows: list[int], all_encoded: Sequence[Encoded], processor: ProcessorMixin, model) -> CalibrationBatch:
+def _batch(rows: list[int], all_encoded: Sequence[Encoded], processor: Processor, model) -> CalibrationBatch:
     encoded = [all_encoded[i] for i in rows]
     names = tuple(e.sample.id for e in encoded)
     images = [images_of(e.sample, processor) for e in encoded]

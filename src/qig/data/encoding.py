@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from PIL.Image import Image
-from transformers import ProcessorMixin
 
 from qig.data.images import decode, pad_to_square
 from qig.data.rendering import Span, render
 from qig.data.samples import CalibrationSample
 from qig.data.tokens import TokenKind
 from qig.errors import DataError
+from qig.models.classes import Processor
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Encoded:
     learned: np.ndarray
 
 
-def encode(sample: CalibrationSample, processor: ProcessorMixin, image_token_ids: set[int]) -> Encoded:
+def encode(sample: CalibrationSample, processor: Processor, image_token_ids: set[int]) -> Encoded:
     """Tokens of one sample; their kinds follow from the tokenizer's character offsets into the rendered text.
 
     A token that holds characters of a text and of the template (a merged line break) counts as text.
@@ -67,7 +67,7 @@ def encode(sample: CalibrationSample, processor: ProcessorMixin, image_token_ids
     return Encoded(sample, rendered.text, ids, kinds, learned)
 
 
-def images_of(sample: CalibrationSample, processor: ProcessorMixin) -> list[Image]:
+def images_of(sample: CalibrationSample, processor: Processor) -> list[Image]:
     """The sample's images, decoded, and padded if its set says so."""
     try:
         images = [decode(picture) for picture in sample.images]
@@ -79,7 +79,7 @@ def images_of(sample: CalibrationSample, processor: ProcessorMixin) -> list[Imag
 
 
 def process(
-    names: Sequence[str], texts: Sequence[str], images: Sequence[Sequence[Image]], processor: ProcessorMixin, **options
+    names: Sequence[str], texts: Sequence[str], images: Sequence[Sequence[Image]], processor: Processor, **options
 ) -> dict[str, Any]:
     """One processor call; either all samples have images or none has, and likewise a beginning-of-text token."""
     if begins_itself(texts[0], processor):
@@ -91,7 +91,7 @@ def process(
         raise DataError(f"calibration sample {', '.join(names)} cannot be processed: {error}") from error
 
 
-def begins_itself(text: str, processor: ProcessorMixin) -> bool:
+def begins_itself(text: str, processor: Processor) -> bool:
     """Whether the chat template has written the token with which the tokenizer would begin a text."""
     token = processor.tokenizer.bos_token
     return bool(token) and text.startswith(token)

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jinja2.exceptions import TemplateError
-from transformers import ProcessorMixin
 
 from qig.data.samples import CalibrationSample, Conversation, PlainText
 from qig.data.tokens import TokenKind
 from qig.errors import DataError
+from qig.models.classes import Processor
 
 # Stands for a text in the template's first rendering; private-use characters, which no template treats in a way of
 # its own.
@@ -38,7 +38,7 @@ class Rendered:
     spans: tuple[Span, ...]
 
 
-def render(sample: CalibrationSample, processor: ProcessorMixin) -> Rendered:
+def render(sample: CalibrationSample, processor: Processor) -> Rendered:
     """The sample as text, before image placeholders are expanded.
 
     Raises:
@@ -57,7 +57,7 @@ def render(sample: CalibrationSample, processor: ProcessorMixin) -> Rendered:
     return Rendered(text, tuple(spans))
 
 
-def _plain(segment: PlainText, processor: ProcessorMixin) -> Rendered:
+def _plain(segment: PlainText, processor: Processor) -> Rendered:
     _refuse_control_tokens([segment.text], processor)
     text = segment.text
     if segment.max_tokens is not None:
@@ -68,7 +68,7 @@ def _plain(segment: PlainText, processor: ProcessorMixin) -> Rendered:
     return Rendered(text, (Span(0, len(text), TokenKind.ANSWER, False),))
 
 
-def _conversation(turns: Conversation, processor: ProcessorMixin) -> Rendered:
+def _conversation(turns: Conversation, processor: Processor) -> Rendered:
     texts = [part for turn in turns for part in turn.content if isinstance(part, str)]
     _refuse_control_tokens(texts, processor)
     whole = _template(turns, texts, processor)
@@ -95,7 +95,7 @@ def _spans(turns: Conversation, between: Sequence[str], shown: Sequence[str]) ->
     return tuple(spans)
 
 
-def _template(turns: Conversation, texts: Sequence[str], processor: ProcessorMixin) -> str:
+def _template(turns: Conversation, texts: Sequence[str], processor: Processor) -> str:
     remaining = iter(texts)
     messages = [
         {
@@ -110,7 +110,7 @@ def _template(turns: Conversation, texts: Sequence[str], processor: ProcessorMix
     return processor.apply_chat_template(messages, tokenize=False)
 
 
-def _refuse_control_tokens(texts: Sequence[str], processor: ProcessorMixin) -> None:
+def _refuse_control_tokens(texts: Sequence[str], processor: Processor) -> None:
     """A control token in a text would end its turn, or claim an image that is not there."""
     tokenizer = processor.tokenizer
     control = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}

@@ -11,6 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from qig.config.schema import TextEvaluation
+
 from .containment import contained
 from .datasets import check_datasets
 from .journal import Journal
@@ -19,6 +21,7 @@ from .records import sample_records, target_text
 from .registry import check_tasks, load_tasks
 from .scores import main_metric, metric_values
 from .summary import check_answers, summarize
+from .texts import text_record, text_samples
 from .unparsed import unparsed
 
 
@@ -44,6 +47,7 @@ def evaluate(
     processor,
     *,
     tasks: list[str],
+    text: TextEvaluation | None = None,
     protocol: str,
     limit: int | None,
     batch_size: int,
@@ -53,26 +57,66 @@ def evaluate(
     max_unparsed_share: float,
     folder: Path | None = None,
 ) -> EvaluationResult:
-    """Run lmms-eval's tasks on a Hugging Face model in memory, which is left as it is.
+    """Run lmms-eval's tasks, and running text, on a Hugging Face model in memory, which is left as it is.
 
-    ``limit`` keeps the first questions of each task. ``seed`` sets Python's, numpy's and torch's generators, which
-    some tasks use to parse unclear answers. Equal arguments give equal answers and equal bits, also where several
-    processes (``torchrun``, ``accelerate launch``) call this together: each answers its share of the batches, and all
-    return the same result, which one of them should write. With a ``folder`` finished batches are kept there, and an
-    interrupted evaluation goes on from them; :func:`~qig.evaluation.journal.discard` removes them.
+    ``limit`` keeps the first questions of each task, and the first passages of the text. ``seed`` sets Python's,
+    numpy's and torch's generators, which some tasks use to parse unclear answers. Equal arguments give equal answers
+    and equal bits, also where several processes (``torchrun``, ``accelerate launch``) call this together: each answers
+    its share of the batches, and all return the same result, which one of them should write. With a ``folder`` finished
+    batches are kept there, and an interrupted evaluation goes on from them; :func:`~qig.evaluation.journal.discard`
+    removes them.
 
     Raises:
         EvaluationError: an unknown task or protocol, a dataset that cannot be had, or more than ``max_empty_share``
             (``max_unparsed_share``; both 0 to 1) of a task's answers being empty (naming no option).
     """
-    check_tasks(tasks)
-    check_datasets(tasks)
     ranks = Ranks.of_environment()
+    journal = Journal(folder, ranks.rank)
+    result = EvaluationResult([], {}, {}, {})
+    if tasks or text is None:
+        check_tasks(tasks)
+        check_datasets(tasks)
+        result = _answered(
+            model,
+            processor,
+            tasks,
+            ranks,
+            journal,
+            protocol=protocol,
+            limit=limit,
+            batch_size=batch_size,
+            seed=seed,
+            nll=nll,
+            shares=(max_empty_share, max_unparsed_share),
+        )
+    if text is None:
+        return result
+    passages = text_samples(model, processor, text, limit, batch_size, ranks, journal)
+    samples = [*result.samples, *passages]
+    return EvaluationResult(
+        samples, summarize(samples), result.versions, {**result.protocol, "text": text_record(text)}
+    )
+
+
+def _answered(
+    model,
+    processor,
+    tasks: list[str],
+    ranks: Ranks,
+    journal: Journal,
+    *,
+    protocol: str,
+    limit: int | None,
+    batch_size: int,
+    seed: int,
+    nll: bool,
+    shares: tuple[float, float],
+) -> EvaluationResult:
+    """lmms-eval's part of :func:`evaluate`; ``shares``: of empty and of unparsed answers."""
     with contained():
         from lmms_eval import evaluator
 
         from .chat_model import Answered, QigChatModel
-    journal = Journal(folder, ranks.rank)
     lm = QigChatModel(
         model=model, processor=processor, batch_size=batch_size, protocol=protocol, ranks=ranks, journal=journal
     )
@@ -99,7 +143,7 @@ def evaluate(
 
     def judged() -> tuple[list[dict[str, Any]], dict[str, str]]:
         samples = [record for name, task in loaded.items() for record in _records(name, task, output["samples"][name])]
-        check_answers(samples, max_empty_share, max_unparsed_share)
+        check_answers(samples, *shares)
         return samples, {name: str(output["versions"][name]) for name in loaded}
 
     samples, versions = ranks.once(judged)

@@ -91,8 +91,8 @@ def evaluate_into(folder: Path, loaded, evaluation: Evaluation) -> None:
     from .journal import discard
     from .ranks import Ranks
 
-    settings = {name: value for name, value in asdict(evaluation).items() if name != "processes"}
-    result = evaluate(loaded.model, loaded.processor, folder=folder, **settings)
+    settings = {name: value for name, value in asdict(evaluation).items() if name not in ("processes", "text")}
+    result = evaluate(loaded.model, loaded.processor, text=evaluation.text, folder=folder, **settings)
     if not Ranks.of_environment().is_main:
         return
     with (folder / SAMPLES).open("w") as stream:

@@ -39,6 +39,19 @@ def check_tasks(tasks: list[str]) -> None:
             raise EvaluationError(choices(task, {*own, *near}, "task"))
 
 
+def check_no_pictures(tasks: list[str]) -> None:
+    """Refuse, for a language model, this project's tasks, which all ask about pictures.
+
+    Raises:
+        EvaluationError: names them.
+    """
+    asked = [task for task in tasks if task in own_tasks()]
+    if asked:
+        raise EvaluationError(
+            f"{', '.join(asked)} asks about pictures, and the model is a language model: choose evaluation=python_docs"
+        )
+
+
 def load_tasks(tasks: list[str], protocol: Protocol) -> tuple[object, dict[str, object]]:
     """The index that was used and the loaded tasks by name; a group is replaced by its members.
 

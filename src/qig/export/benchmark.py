@@ -130,10 +130,13 @@ def _measured(name: str, folder: Path, options: argparse.Namespace, load: Callab
 
 def _load(folder: Path, options: argparse.Namespace, **more: Any):
     import torch
-    from transformers import AutoModelForImageTextToText
+
+    from qig.models.architectures import architecture_of
+    from qig.models.checkpoint import model_type
+    from qig.models.classes import model_class
 
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
+        model = model_class(architecture_of(model_type(folder))).from_pretrained(
             folder, dtype=getattr(torch, options.dtype), local_files_only=True, **more
         )
     except (OSError, ValueError, RuntimeError) as error:

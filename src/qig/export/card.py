@@ -11,7 +11,8 @@ from qig.errors import QigError
 from qig.export.loading_notes import loading
 from qig.export.sizes import sizes
 from qig.export.source import Source
-from qig.models.checkpoint import EMBEDDED
+from qig.models.architectures import architecture_of
+from qig.models.checkpoint import EMBEDDED, model_type
 from qig.report.cells import METHODS, byte_size
 from qig.report.comparison import Compared, comparison
 from qig.report.records import Run, load_run
@@ -33,9 +34,10 @@ CITATION = """\
 def model_card(source: Source, folder: Path, name: str) -> str:
     """Markdown with the hub's front matter; ``folder`` holds the exported files, ``name`` is what it will be called."""
     run = source.run
+    text_only = architecture_of(model_type(source.checkpoint)).text_only
     title = f"{run.model}, {run.setting}, {METHODS.get(run.method, run.method)}"
     sections = [
-        _front_matter(run.config["model"]["path"]),
+        _front_matter(run.config["model"]["path"], "text-generation" if text_only else "image-text-to-text"),
         f"# {title}",
         f"Integer weights of [QIG](https://arxiv.org/abs/2603.17809)'s quantization framework, version "
         f"{run.record['environment']['packages']['qig']}, run `{run.id}`, in the compressed-tensors format. The "
@@ -48,19 +50,23 @@ def model_card(source: Source, folder: Path, name: str) -> str:
         _calibration(run),
         "## Results",
         markdown(comparison([_beside_baselines(run)])).strip(),
-        f"Evaluated with lmms-eval {run.record['versions']['lmms-eval']}, as the fake-quantized model.",
+        f"Evaluated, as the fake-quantized model, with {_versions(run.record['versions'])}.",
         "## Size",
         _size_table(source, folder),
         "## Loading",
-        loading(source.quant, run.config["model"]["dtype"], name),
+        loading(source.quant, run.config["model"]["dtype"], name, text_only),
         "## Citation",
         CITATION,
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _front_matter(path: str) -> str:
-    values: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "image-text-to-text"}
+def _versions(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _front_matter(path: str, pipeline: str) -> str:
+    values: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": pipeline}
     if not path.startswith(EMBEDDED) and not Path(path).expanduser().exists():
         values["base_model"] = path
         values["base_model_relation"] = "quantized"

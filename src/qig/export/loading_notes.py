@@ -8,10 +8,10 @@ from typing import Any
 TRANSFORMERS = """\
 ```python
 # pip install "transformers>=5.20" "compressed-tensors>=0.17"
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import {model_class}, {inputs_class}
 
-model = AutoModelForImageTextToText.from_pretrained("{name}")
-processor = AutoProcessor.from_pretrained("{name}")
+model = {model_class}.from_pretrained("{name}")
+{inputs} = {inputs_class}.from_pretrained("{name}")
 ```"""
 LMMS_EVAL = """\
 ```sh
@@ -39,11 +39,16 @@ HALF_PRECISION = (
 )
 
 
-def loading(quant: Mapping[str, Any], dtype: str, name: str) -> str:
+def loading(quant: Mapping[str, Any], dtype: str, name: str, text_only: bool) -> str:
     """Markdown on transformers, vLLM and lmms-eval for a bit setting and the data type that was computed in."""
+    classes = (
+        {"model_class": "AutoModelForCausalLM", "inputs_class": "AutoTokenizer", "inputs": "tokenizer"}
+        if text_only
+        else {"model_class": "AutoModelForImageTextToText", "inputs_class": "AutoProcessor", "inputs": "processor"}
+    )
     parts = [
         "**transformers**, on CPU: run, in the framework's tests, on its embedded models of three architectures.",
-        TRANSFORMERS.format(name=name),
+        TRANSFORMERS.format(name=name, **classes),
     ]
     if quant["activations"] is None:
         parts.append(WEIGHT_ONLY)

@@ -63,12 +63,15 @@ def untouched_linears(directory: Path, blocks: list[Path], checkpoint_names: Col
     the first, others the second.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoConfig
     from transformers.core_model_loading import revert_weight_conversion
 
+    from qig.models.classes import model_class
+
+    architecture = architecture_of(checkpoint.model_type(directory))
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(directory, local_files_only=True))
-    text = architecture_of(checkpoint.model_type(directory)).text_model
+        model = model_class(architecture).from_config(AutoConfig.from_pretrained(directory, local_files_only=True))
+    text = architecture.text_model
     quantized = {
         f"{text}.layers.{index}.{linear}" for index, file in enumerate(blocks) for linear in linears_of(_keys(file))
     }

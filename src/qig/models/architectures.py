@@ -58,9 +58,10 @@ LLAMA_SITES = (
 @dataclass(frozen=True)
 class Architecture:
     """Attributes:
-    text_model: the submodule of the conditional-generation class that holds ``layers``.
+    text_model: the submodule of the model's class that holds ``layers``.
     published_layers: the name of those layers in the files on the hub.
-    image_tokens: names of the config attributes that give the ids of image (and video) placeholder tokens.
+    image_tokens: names of the config attributes that give the ids of image (and video) placeholder tokens; none for a
+        language model, which knows nothing but text.
     attention: the attention module inside a block.
     """
 
@@ -71,12 +72,18 @@ class Architecture:
     sites: tuple[Site, ...] = LLAMA_SITES
 
     @property
+    def text_only(self) -> bool:
+        """Whether this is a causal language model: a tokenizer instead of a processor, and no vision tokens."""
+        return not self.image_tokens
+
+    @property
     def stored_layers(self) -> tuple[str, ...]:
         """The names that the decoder blocks may have in a checkpoint's files: as published, or as in the class."""
         return self.published_layers, f"{self.text_model}.layers"
 
 
 _WITH_VIDEO = ("image_token_id", "video_token_id")
+_CAUSAL_LM = Architecture("model", "model.layers", image_tokens=())
 
 ARCHITECTURES = {
     "llava_onevision": Architecture("model.language_model", "language_model.model.layers", _WITH_VIDEO),
@@ -86,6 +93,10 @@ ARCHITECTURES = {
     "internvl": Architecture("model.language_model", "language_model.model.layers"),
     "smolvlm": Architecture("model.text_model", "model.text_model.layers"),
     "idefics3": Architecture("model.text_model", "model.text_model.layers"),
+    "llama": _CAUSAL_LM,
+    "mistral": _CAUSAL_LM,
+    "qwen2": _CAUSAL_LM,
+    "qwen3": _CAUSAL_LM,
 }
 
 

@@ -16,13 +16,14 @@ from qig.errors import ConfigError, ModelError
 from qig.models.architectures import architecture_of
 
 EMBEDDED = "embedded:"
+PACKAGED = "packaged:"
 LARGE = 64 * 2**20  # bytes; hashed faster than a note of it would be found
 # Everything that changes what a checkpoint computes; not its README.
 CONTENT = (".safetensors", ".json", ".jinja", ".txt", ".model")
 
 
 def resolve(path: str) -> Path:
-    """The directory of ``embedded:NAME``, of a local path, or of a hub id (downloaded once by huggingface_hub).
+    """The directory of ``embedded:NAME``, of ``packaged:NAME``, of a local path, or of a hub id (downloaded once).
 
     A directory in InternVL2's published format is answered by its conversion into the native one, made at first use.
 
@@ -53,6 +54,10 @@ def _located(path: str) -> Path:
         from qig.models.tiny import checkpoint_dir
 
         return checkpoint_dir(path.removeprefix(EMBEDDED))
+    if path.startswith(PACKAGED):
+        from qig.models import packaged
+
+        return packaged.checkpoint_dir(path.removeprefix(PACKAGED))
     directory = Path(path).expanduser()
     if directory.is_dir():
         if not (directory / "config.json").is_file():

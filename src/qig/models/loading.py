@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel
 
 from qig.config.schema import Model
 from qig.errors import ModelError
 from qig.models import checkpoint
 from qig.models.architectures import Architecture, architecture_of
+from qig.models.classes import Processor, model_class, processor_of
 from qig.models.outliers import inject, outlier_scales
 from qig.models.weights import fill, filled
 
@@ -38,14 +39,14 @@ class Source:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in evaluation mode without gradients, its processor, and its row of the architecture table.
+    """A model in evaluation mode without gradients, what makes its inputs, and its row of the architecture table.
 
     With a ``source`` the model is only opened: its parameters are on the meta device, and ``block`` and ``frame``
     bring in what is needed for as long as it is needed. Without one, all of it is in memory.
     """
 
     model: PreTrainedModel
-    processor: ProcessorMixin
+    processor: Processor
     architecture: Architecture
     source: Source | None = None
 
@@ -118,22 +119,21 @@ def open_model(config: Model, device: torch.device) -> LoadedModel:
     architecture = architecture_of(checkpoint.model_type(directory))
     checkpoint.tensor_shapes(directory)  # a truncated file is named before transformers sees it
     dtype = getattr(torch, config.dtype)
-    try:
-        processor = AutoProcessor.from_pretrained(directory, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise ModelError(f"{directory} cannot be loaded by transformers: {error}") from error
+    processor = processor_of(directory, architecture)
     if checkpoint.is_quantized(directory):
         if config.outliers.sigma:
             raise ModelError(f"{directory} is quantized already: outliers need model.outliers.sigma=0 here")
-        model = _from_pretrained(directory, dtype).to(device).eval().requires_grad_(False)
+        model = _from_pretrained(directory, architecture, dtype).to(device).eval().requires_grad_(False)
         return LoadedModel(model, processor, architecture)
-    model, tensors = _on_meta(directory, dtype)
+    model, tensors = _on_meta(directory, architecture, dtype)
     blocks = model.get_submodule(architecture.text_model).layers
     outliers = outlier_scales(blocks, architecture.sites, config.outliers.sigma, config.outliers.seed)
     return LoadedModel(model, processor, architecture, Source(tensors, outliers, device))
 
 
-def _on_meta(directory: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, Mapping[str, Tensor]]:
+def _on_meta(
+    directory: Path, architecture: Architecture, dtype: torch.dtype
+) -> tuple[PreTrainedModel, Mapping[str, Tensor]]:
     """The model on the meta device, and its tensors by name: transformers' own disk offload, without its hooks.
 
     Transformers knows how the names in a published checkpoint map to those of its class, and accelerate's mapping
@@ -141,7 +141,7 @@ def _on_meta(directory: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, Mapp
     """
     from accelerate.hooks import remove_hook_from_submodules
 
-    model = _from_pretrained(directory, dtype, device_map={"": "disk"})
+    model = _from_pretrained(directory, architecture, dtype, device_map={"": "disk"})
     maps = [getattr(getattr(module, "_hf_hook", None), "weights_map", None) for module in model.modules()]
     tensors = next(found.dataset for found in maps if found is not None)
     remove_hook_from_submodules(model)
@@ -150,9 +150,11 @@ def _on_meta(directory: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, Mapp
     return model, tensors
 
 
-def _from_pretrained(directory: Path, dtype: torch.dtype, **options: Any) -> PreTrainedModel:
+def _from_pretrained(
+    directory: Path, architecture: Architecture, dtype: torch.dtype, **options: Any
+) -> PreTrainedModel:
     try:
-        model, report = AutoModelForImageTextToText.from_pretrained(
+        model, report = model_class(architecture).from_pretrained(
             directory, dtype=dtype, local_files_only=True, output_loading_info=True, **options
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig
 
 from qig.blockwise.activations import Activations, Kept
 from qig.blockwise.run import BlockPass
@@ -21,6 +21,7 @@ from qig.config.schema import Config, Model
 from qig.data.calibration import CalibrationBatch
 from qig.models import checkpoint
 from qig.models.architectures import architecture_of
+from qig.models.classes import model_class, processor_of
 from qig.models.loading import LoadedModel, Source
 
 BLOCKS = 2  # in front of the first block both streams are equal, so that its costs are not those of the others
@@ -54,17 +55,17 @@ def shortened(config: Model, device: torch.device, blocks: int = BLOCKS, **text:
     """
     directory = checkpoint.resolve(config.path)
     own = AutoConfig.from_pretrained(directory, local_files_only=True)
-    fields = own.get_text_config()
+    architecture, fields = architecture_of(own.model_type), own.get_text_config()
     for name, value in {**text, "num_hidden_layers": blocks}.items():
         setattr(fields, name, value)
     if getattr(fields, "layer_types", None):
         fields.layer_types = (list(fields.layer_types) * blocks)[:blocks]
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForImageTextToText.from_config(own, dtype=getattr(torch, config.dtype))
+        model = model_class(architecture).from_config(own, dtype=getattr(torch, config.dtype))
     model.tie_weights()
-    processor = AutoProcessor.from_pretrained(directory, local_files_only=True)
+    processor = processor_of(directory, architecture)
     source = Source(RandomTensors(model), [{} for _ in range(blocks)], device)
-    return LoadedModel(model.eval().requires_grad_(False), processor, architecture_of(own.model_type), source)
+    return LoadedModel(model.eval().requires_grad_(False), processor, architecture, source)
 
 
 class Weighed(Activations):

@@ -13,6 +13,7 @@ from qig.data.sets.combined import FewShot, Interleaved, Mixture
 from qig.data.sets.digitgrid import DigitGrid
 from qig.data.sets.hf import HfSet
 from qig.data.sets.pile import Pile
+from qig.data.sets.python_docs import PythonDocs
 from qig.data.sets.sharegpt import ShareGpt
 from qig.errors import ConfigError, choices
 
@@ -21,6 +22,7 @@ SETS: dict[str, type[CalibrationSet]] = {
     "sharegpt": ShareGpt,
     "hf": HfSet,
     "pile": Pile,
+    "python_docs": PythonDocs,
     "mixture": Mixture,
     "few_shot": FewShot,
     "interleaved": Interleaved,
