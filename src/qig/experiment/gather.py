@@ -115,9 +115,10 @@ def experiments() -> list[str]:
     return sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
 
 
-def tabulated() -> list[str]:
-    """The names of the experiments that say how they are tabulated."""
-    return [name for name in experiments() if _sweep(name, ())["table"]]
+def tabulated(on_request: bool = True) -> list[str]:
+    """The names of the experiments that say how they are tabulated, with or without those that want to be named."""
+    tables = {name: _sweep(name, ())["table"] for name in experiments()}
+    return [name for name, table in tables.items() if table and (on_request or not table.get("on_request"))]
 
 
 def _absent(name: str, overrides: Sequence[str], planned: Sequence[Planned], missing: Mapping[str, Planned]) -> str:

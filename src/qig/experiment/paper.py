@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 when every sweep and table went through. One that fails does not stop the others."""
     parser = argparse.ArgumentParser(prog="qig-paper", description=__doc__)
     parser.add_argument("words", nargs="*", metavar="NAME or KEY=VALUE",
-                        help="experiments (default: all), and overrides for each of them, as given to qig -m")
+                        help="experiments (default: all that need nothing to be fetched), and overrides, as for qig -m")
     parser.add_argument("--plan", action="store_true", help="say what is missing and what it would cost; run nothing")
     parser.add_argument("--to", type=Path, default=Path("results"), help="folder of all results (default: results)")
     options = parser.parse_args(arguments)
@@ -36,7 +36,7 @@ def _chosen(names: Sequence[str]) -> list[str]:
     for name in names:
         if name not in known:
             raise ConfigError(choices(name, known, "experiment"))
-    return list(names) or known
+    return list(names) or tabulated(on_request=False)
 
 
 def _announce(names: Sequence[str], overrides: Sequence[str]) -> None:

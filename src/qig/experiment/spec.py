@@ -34,7 +34,8 @@ class Table:
     ``metrics``: names in ``qig.report.metrics``. ``controls``: arms that every other arm is compared with, the first
     of them in tests. ``references``: arms that are shown and never ranked, such as 16 bit. ``over``: swept keys that
     are averaged over, such as ``seed``. ``shown``: the arms that the table is about (none named: all); the others only
-    serve as controls, and no claim is made of them. ``labels``: key to value to what is printed.
+    serve as controls, and no claim is made of them. ``labels``: key to value to what is printed. ``on_request``: run
+    and written only when it is named, since it needs what has to be fetched first.
     """
 
     title: str
@@ -48,6 +49,7 @@ class Table:
     shown: list[str] = field(default_factory=list)
     labels: dict[str, dict[Any, str]] = field(default_factory=dict)
     published: Published | None = None
+    on_request: bool = False
 
     def label(self, key: str, value: Any) -> str:
         """What is printed for ``value`` of ``key``."""
@@ -106,7 +108,7 @@ def _typed(kind: type, values: Mapping[str, Any], place: str) -> Any:
             if one.default is MISSING and one.default_factory is MISSING:
                 raise ConfigError(f"{place}.{name} is missing; expected {one.type}")
             continue
-        wanted = next((t for t in (list, dict, str) if str(one.type).startswith(t.__name__)), object)
+        wanted = next((t for t in (list, dict, str, bool) if str(one.type).startswith(t.__name__)), object)
         if not isinstance(values[name], wanted):
             raise ConfigError(f"{place}.{name}={values[name]!r}: expected {one.type}")
     return kind(**values)

@@ -55,7 +55,7 @@ def _experiments(options: argparse.Namespace) -> int:
     known = [CONSISTENCY, *experiments()]
     if options.name not in (ALL, *known):
         raise ConfigError(choices(options.name, [ALL, *known], "experiment"))
-    names = [CONSISTENCY, *tabulated()] if options.name == ALL else [options.name]
+    names = [CONSISTENCY, *tabulated(on_request=False)] if options.name == ALL else [options.name]
     problems = []
     for name in names:
         try:

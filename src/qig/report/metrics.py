@@ -48,6 +48,12 @@ def _model_bytes(run: Run, _: Run | None) -> float:
     return _number(run.record["model_bytes"].get("quantized" if run.quantized_folder else "sixteen_bit"))
 
 
+def _perplexity(run: Run, _: Run | None) -> float:
+    """``exp`` of the mean negative log-likelihood of a token of running text; NaN for a benchmark of questions."""
+    text = (run.config["evaluation"].get("text") or {}).get("corpus")
+    return math.exp(run.record["metrics"][text]["nll"]) if text else math.nan
+
+
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
@@ -99,6 +105,7 @@ def rank_agreements(run: Run, reference: Run) -> list[float]:
 METRICS = {
     "accuracy": Metric("accuracy", 1, 100, 1, field="score", unit="%"),
     "nll": Metric("NLL", -1, 1, 3, field="nll", unit="nats"),
+    "perplexity": Metric("perplexity", -1, 1, 2, whole=_perplexity),
     "calibration_seconds": Metric("calibration", 0, 1, 1, whole=_timing("calibration", "quantization"), unit="s"),
     "attribution_seconds": Metric("attribution", 0, 1, 1, whole=_timing("attribution"), unit="s"),
     "search_seconds": Metric("search", 0, 1, 1, whole=_timing("search"), unit="s"),

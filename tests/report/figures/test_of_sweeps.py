@@ -121,3 +121,16 @@ def test_completeness_is_that_of_integrated_sites(store):
     assert list(line.get_xdata()) == [2, 8] and list(line.get_ydata()) == [1.0, 0.25]  # medians over blocks
     with pytest.raises(StoreError, match="at least two numbers of nodes"):
         completeness_nodes.data(runs[:1])
+
+
+def test_forest_of_likelihoods_is_in_nats():
+    cells = pd.DataFrame({
+        "quant": "w3a16", "arm": ["CWE", "QIG"], "metric": ["nll", "nll"], "runs": ["a", "b"],
+        "vs_CWE": [float("nan"), -0.0123], "vs_CWE_low": [float("nan"), -0.02], "vs_CWE_high": [float("nan"), 0.001]})
+    found = method_differences.data_of_cells(cells, ["quant", "arm"], "CWE", {"a": 0.0, "b": 0.0})
+    (line,) = found.to_dict("records")
+    assert (line["difference"], line["unit"], line["metric"]) == (-0.0123, "nats", "NLL")
+    axes = method_differences.draw(found).axes[0]
+    assert axes.get_xlabel() == "NLL over CWE, nats, 95% interval"
+    (right,) = axes.child_axes
+    assert [text.get_text() for text in right.get_yticklabels()] == ["-0.012 [-0.020, +0.001]"]

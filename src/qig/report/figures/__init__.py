@@ -10,4 +10,4 @@ OF_RUN = ("search_curves", "score_distribution")
 """Kinds that show one run: ``data(run)``."""
 OF_SWEEP = ("method_differences", "accuracy_bits", "calibration_cost", "completeness_nodes")
 """Kinds that compare runs."""
-KINDS = (*OF_SAMPLE, *OF_RUN, *OF_SWEEP, "activation_magnitude")
+KINDS = (*OF_SAMPLE, *OF_RUN, *OF_SWEEP, "activation_magnitude", "massive_tokens")

@@ -9,12 +9,14 @@ from qig.errors import StoreError
 from qig.report.cells import METHODS, signed
 from qig.report.figures.identity import dagger, label, model_title
 from qig.report.figures.style import COLUMN, new_figure
+from qig.report.metrics import METRICS, Metric, metric_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+ACCURACY = METRICS["accuracy"]
 COLUMNS = ("run", "group", "label", "against", "difference", "low", "high")
 BASELINES = {"16bit": "16 bit", "rtn": METHODS["rtn"]}
 
@@ -33,33 +35,37 @@ def data(frame: pd.DataFrame, against: str = "rtn") -> pd.DataFrame:
 
 
 def data_of_cells(frame: pd.DataFrame, keys: Sequence[str], control: str, sigmas: Mapping[str, float]) -> pd.DataFrame:
-    """The same from an experiment's cells: their lines of metric ``accuracy``, differences in ``vs_<control>``.
+    """The same from an experiment's cells: their lines of the first metric, differences in ``vs_<control>``.
 
     ``keys``: the columns that name a cell; ``arm`` becomes the label, the others a group. ``runs`` has the ids of a
     cell's runs, apart by spaces; ``sigmas``: id of a run to the spread of its model's synthetic outliers.
     """
-    chosen = frame[frame.metric == "accuracy"]
+    chosen = frame[frame.metric == frame.metric.iloc[0]]
     ids = [str(runs).split()[0] for runs in chosen.runs]
     others = [key for key in keys if key != "arm"]
     groups = [" · ".join(str(row[key]) for key in others) + (" †" if sigmas[run] > 0 else "")
               for run, (_, row) in zip(ids, chosen.iterrows(), strict=True)]
-    return _differences(chosen.assign(run=ids, group=groups, label=chosen.arm), control, control)
+    metric = metric_of(chosen.metric.iloc[0])
+    return _differences(chosen.assign(run=ids, group=groups, label=chosen.arm), control, control, metric)
 
 
-def _differences(frame: pd.DataFrame, against: str, title: str) -> pd.DataFrame:
+def _differences(frame: pd.DataFrame, against: str, title: str, metric: Metric = ACCURACY) -> pd.DataFrame:
     import pandas as pd
 
     names = [f"vs_{against}", f"vs_{against}_low", f"vs_{against}_high"]
     if not set(names) <= set(frame.columns) or frame[names[0]].isna().all():
         raise StoreError(f"no differences from {against} to draw: expected values in the columns {', '.join(names)}")
     kept = frame[frame[names[0]].notna()]
-    numbers = {short: 100 * kept[name] for short, name in zip(("difference", "low", "high"), names, strict=True)}
-    return pd.DataFrame({"run": kept.run, "group": kept.group, "label": kept.label, "against": title, **numbers})
+    shorts = ("difference", "low", "high")
+    numbers = {short: metric.scale * kept[name] for short, name in zip(shorts, names, strict=True)}
+    found = pd.DataFrame({"run": kept.run, "group": kept.group, "label": kept.label, "against": title, **numbers})
+    return found if metric is ACCURACY else found.assign(metric=metric.title, unit=metric.unit, digits=metric.digits)
 
 
 def draw(frame: pd.DataFrame) -> Figure:
     """Intervals in groups; filled where zero lies outside, with the numbers at the right."""
     groups = list(frame.groupby("group", sort=False))
+    digits = int(frame.digits.iloc[0]) if "digits" in frame else 1
     lines = len(frame) + len(groups)
     figure = new_figure(COLUMN, 0.85 + 0.155 * lines)
     axes = figure.subplots()
@@ -71,14 +77,17 @@ def draw(frame: pd.DataFrame) -> Figure:
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
         for row in part.itertuples():
             height += 1
-            numbers = f"{signed(row.difference, 1)} [{signed(row.low, 1)}, {signed(row.high, 1)}]"
+            shown = [signed(value, digits) for value in (row.difference, row.low, row.high)]
+            numbers = f"{shown[0]} [{shown[1]}, {shown[2]}]"
             ticks.append((height, row.label, numbers))
             _interval(axes, height, row)
         height += 1
     _ticks(axes, ticks)
     against = frame.against.iloc[0]
     axes.set_ylim(height - 0.4, -0.6)
-    axes.set_xlabel(f"points of accuracy over {against}, 95% interval{dagger(frame.group)}")
+    what = f"{frame.metric.iloc[0]} over {against}, {frame.unit.iloc[0]}" if "unit" in frame else (
+        f"points of accuracy over {against}")
+    axes.set_xlabel(f"{what}, 95% interval{dagger(frame.group)}")
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
     return figure

@@ -52,12 +52,14 @@ def power_line(found: Found, frame: pd.DataFrame, name: str) -> str:
 def _how(found: Found, frame: pd.DataFrame) -> str:
     samples = sorted({int(n) for n in frame["samples"] if n})
     seeds = max(int(n) for n in frame["seeds"])
-    drawn = f"calibration seeds ({seeds}) and images" if seeds > 1 else "images"
+    asked = any(row.run.config["evaluation"].get("tasks", True) for row in found.rows)
+    clusters = "images" if asked else "documents"  # of running text
+    drawn = f"calibration seeds ({seeds}) and {clusters}" if seeds > 1 else clusters
     best = ("Bold: best, underlined: second" + (", but for " + ", ".join(
         found.table.label("arm", arm) for arm in found.table.references) if found.table.references else "") + ". ")
     marks = best if frame["mark"].any() else ""
     return (f"{marks}Brackets: 95% intervals of paired differences, from a bootstrap over {drawn}; "
-            f"{_span(samples)} samples a run. Star: p below 0.05 (t-test clustered by image) "
+            f"{_span(samples)} samples a run. Star: p below 0.05 (t-test clustered by {clusters[:-1]}) "
             "after Holm's correction over all comparisons of this metric with that control.")
 
 
