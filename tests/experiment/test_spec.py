@@ -52,3 +52,13 @@ def test_every_comparison_has_uniform_and_permuted_weights_as_controls():
     for name in sorted(set(tabulated()) - {"nodes", "table6_cost"}):
         controls = table_of(name).controls
         assert {"CWE", "GPTQ", "Uniform"} & set(controls) and "permuted" in controls[-1]
+
+
+def test_experiments_on_request_have_to_be_named():
+    """They need weights that are not in the repository; whoever runs everything else does not meet them."""
+    assert set(tabulated()) - set(tabulated(on_request=False)) == {"real_weights", "text_methods"}
+
+
+def test_on_request_is_yes_or_no():
+    with pytest.raises(ConfigError, match="on_request='perhaps'"):
+        read_table({**GOOD, "on_request": "perhaps"}, ARMS)
