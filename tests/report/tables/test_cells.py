@@ -167,4 +167,8 @@ def test_every_metric_reads_a_run(store):
     run = load_run(store.root, "a")
     whole = {name: metric.whole(run, run) for name, metric in METRICS.items() if metric.whole}
     assert whole["calibration_seconds"] == 7.5 and whole["completeness"] == 0.001 and whole["nodes"] == 4
+    assert math.isnan(whole.pop("perplexity"))  # questions have none
     assert all(math.isfinite(value) for value in whole.values())
+    text = {"python_docs": {"nll": math.log(20)}}
+    store.run("b", config={"evaluation.text": {"corpus": "python_docs", "window": 8}}, metrics=text)
+    assert METRICS["perplexity"].whole(load_run(store.root, "b"), None) == pytest.approx(20)
