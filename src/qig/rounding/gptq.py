@@ -40,45 +40,45 @@ def gptq(
     """
     if order_by_activation and not static_groups and grid.group_size is not None:
         raise ValueError("ordering columns by activation needs static groups, or one scale a row (group_size null)")
-    rows, columns = weight.shape
+    columns = weight.shape[1]
     size = grid.group_size or columns
-    remaining = weight.float().clone()
     diagonal = hessian.diagonal()
     order = torch.argsort(diagonal, descending=True, stable=True) if order_by_activation else torch.arange(columns)
     order, columns_in_order = order.to(weight.device), order.tolist()
     if size % block and block % size:
         block = size  # a group renews its scale at its first column, and no update may be pending then
     scale, zero = weight_parameters(weight, grid)  # one per group; renewed at the group's turn unless static
+    scale, zero = scale.T.contiguous(), None if zero is None else zero.T.contiguous()
     factor = inverse_factor(hessian[order][:, order].double(), damping)
     spread = _spread(asymmetry[order][:, order].double(), factor).float() if asymmetry is not None else None
     factor = factor.float()
-    integers = torch.empty(rows, columns, device=weight.device)
+    remaining = weight.float().T[order].contiguous()  # a row a column, in the order of their turns
+    integers = torch.empty_like(remaining)
     for start in range(0, columns, block):
         stop = min(start + block, columns)
-        errors = torch.zeros(rows, stop - start, device=weight.device)
-        current = torch.zeros_like(errors)
+        errors, current = torch.empty_like(remaining[start:stop]), remaining[start:stop]
         for position in range(start, stop):
             column = columns_in_order[position]
             group = column // size
             if not static_groups and column % size == 0 and not order_by_activation:
-                part = remaining[:, column : column + size]
+                part = remaining[column : column + size].T
                 fresh_scale, fresh_zero = weight_parameters(part, WeightGrid(grid.bits, grid.symmetric, None))
-                scale[:, group] = fresh_scale[:, 0]
+                scale[group] = fresh_scale[:, 0]
                 if zero is not None:
-                    zero[:, group] = fresh_zero[:, 0]
-            w = remaining[:, column].clone()
-            offset = 0 if zero is None else zero[:, group]
-            integers[:, column] = (torch.round(w / scale[:, group]) + offset).clamp(grid.low, grid.high)
-            error = (w - (integers[:, column] - offset) * scale[:, group]) / factor[position, position]
-            within = order[position + 1 : stop]
-            remaining[:, within] -= torch.outer(error, factor[position, position + 1 : stop])
+                    zero[group] = fresh_zero[:, 0]
+            w, behind = remaining[position], remaining[position + 1 : stop]
+            offset = 0 if zero is None else zero[group]
+            integers[position] = (torch.round(w / scale[group]) + offset).clamp(grid.low, grid.high)
+            error = (w - (integers[position] - offset) * scale[group]) / factor[position, position]
+            behind.addr_(factor[position, position + 1 : stop], error, alpha=-1)
             if spread is not None:
-                remaining[:, within] += torch.outer(w, spread[position, position + 1 : stop])
-            errors[:, position - start], current[:, position - start] = error, w
-        later = order[stop:]
-        remaining[:, later] -= errors @ factor[start:stop, stop:]
+                behind.addr_(spread[position, position + 1 : stop], w)
+            errors[position - start] = error
+        remaining[stop:] -= factor[start:stop, stop:].T @ errors
         if spread is not None:
-            remaining[:, later] += current @ spread[start:stop, stop:]
+            remaining[stop:] += spread[start:stop, stop:].T @ current
+    integers[order] = integers.clone()  # back to the weight's own order
+    integers, scale, zero = integers.T.contiguous(), scale.T.contiguous(), None if zero is None else zero.T.contiguous()
     dtype = torch.int8 if grid.symmetric else torch.uint8
     return QuantizedWeight(integers.to(dtype), scale, None if zero is None else zero.to(torch.uint8))
 
