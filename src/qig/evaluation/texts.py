@@ -35,12 +35,16 @@ def text_samples(
     with tqdm(total=len(batches), desc="text", unit="batch", disable=not ranks.is_main or None) as progress:
 
         def of_batch(_number: int, batch: Sequence[Passage]) -> list[tuple[float, float]]:
-            found = likelihoods(model, processor, [passage.text for passage in batch], text.window)
-            progress.update(ranks.size)
-            return found
+            return likelihoods(model, processor, [passage.text for passage in batch], text.window)
 
-        once = journal.kept("text", lambda batch: [passage.name for passage in batch], of_batch)
-        values = [pair for pairs in ranks.spread(list(enumerate(batches)), once) for pair in pairs]
+        kept = journal.kept("text", lambda batch: [passage.name for passage in batch], of_batch)
+
+        def work(numbered: tuple[int, Sequence[Passage]]) -> list[tuple[float, float]]:
+            done = kept(numbered)
+            progress.update(ranks.size)
+            return done
+
+        values = [pair for pairs in ranks.spread(list(enumerate(batches)), work) for pair in pairs]
     return [
         {
             "task": text.corpus,
