@@ -57,6 +57,21 @@ def test_site_calls_hold_the_inputs_of_the_inspected_modules(case):
     assert all(not module._forward_pre_hooks for module in block.modules())
 
 
+def test_inputs_of_one_site_alone_are_those_of_the_whole_block(case):
+    loaded, batches = case
+    streams = Streams(loaded, batches, Activations(CPU), with_quantized=True)
+    block = loaded.blocks[1]
+    expected, _ = streams.site_calls(1, block, list(LLAMA_SITES), "quantized")
+    modules = list(block.modules())
+    for position, site in enumerate(LLAMA_SITES):
+        found = streams.site_inputs(1, block, site, LLAMA_SITES[position:], "quantized")
+        assert len(found) == len(batches)
+        for one, other in zip(found, expected[site.name], strict=True):
+            assert torch.equal(one.x, other.x) and one.kwargs.keys() == other.kwargs.keys()
+    assert all(a is b for a, b in zip(modules, block.modules(), strict=True))  # nothing is left silent
+    assert all(not module._forward_pre_hooks for module in modules)
+
+
 def test_blocks_are_back_and_the_model_unharmed_after_capture(case):
     loaded, batches = case
     before = list(loaded.blocks)

@@ -11,7 +11,7 @@ from oracles import attribution as oracle
 from oracles import toy
 from oracles.settings import make_config
 from qig.quantization.grid import ActivationGrid, fake_quantize_activation
-from qig.sensitivity.integral import closed_form, integrate
+from qig.sensitivity.integral import attribute, closed_form, integrate
 from qig.sensitivity.qig import QuantizationAwareIntegratedGradients
 
 LINEAR, NONLINEAR = ("attn_out", "mlp_out"), ("attn_in", "mlp_in")
@@ -278,6 +278,19 @@ def test_nodes_are_doubled_until_the_integral_is_complete(toys, qig_config):
     assert fine.nodes > 1 and np.log2(fine.nodes) % 1 == 0 and fine.completeness < coarse.completeness
     capped = QuantizationAwareIntegratedGradients(qig_config(nodes=2, max_nodes=7, tolerance=1e-12)).scores(view)
     assert capped.nodes == 4
+
+
+def test_the_whole_set_is_integrated_with_the_nodes_that_are_reported(toys):
+    """The first micro-batch is tried alone; what it needed, or more, all have in the end."""
+    sites = toys(lengths=((3,), (7, 7), (6,)))
+    view = sites.view("attn_in")
+    starts, real = [c.x for c in view.quantized_calls], [kinds != 0 for kinds in view.kinds]
+    for tolerance in (0.3, 0.03, 1e-3):
+        config = make_config(nodes=1, max_nodes=64, tolerance=tolerance)
+        found = attribute(view, config, starts, real)
+        again = integrate(view, config, starts, real, found.nodes)
+        assert found.residual == again.residual and (found.residual <= tolerance or found.nodes == 64)
+        assert all(torch.equal(one, other) for one, other in zip(found.values, again.values, strict=True))
 
 
 def test_block_and_gradients_are_left_as_they_were(toys, qig_config):

@@ -98,6 +98,19 @@ def test_quadrature_of_every_target(toys, site, target):
     assert float(fine.sum()) == pytest.approx(float(change), rel=5e-3)
 
 
+@pytest.mark.parametrize("target", ("error", *TARGETS))
+@pytest.mark.parametrize("site", NONLINEAR)
+def test_no_reference_is_zeros(toys, site, target):
+    """What is left out where the reference is zero changes nothing; biases of q, k and v are there at zero."""
+    view = toys().view(site)
+    config = make_config(target=target)
+    alone = integrate(view, config, [None] * len(view.calls), real_of(view), 3)
+    zeros = integrate(view, config, starts(view, "zero"), real_of(view), 3)
+    assert alone.residual == pytest.approx(zeros.residual, rel=1e-9, abs=1e-12)
+    for one, other in zip(alone.values, zeros.values, strict=True):
+        assert_close(one, other, 1e-12)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("site", LINEAR + NONLINEAR)
 def test_captum_on_the_same_scalar(toys, site, target):

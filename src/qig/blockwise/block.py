@@ -72,7 +72,7 @@ class BlockWork:
         quantized = None
         if self.methods.views_need_quantized_stream:
             with self.watch("propagation"), self._rounded_to_nearest():
-                quantized = self.streams.site_calls(self.index, self.block, [site], "quantized")[0][site.name]
+                quantized = self._quantized_inputs(site)
         streams = self.streams
         samples = [batch.ids for batch in streams.batches]
         calls, setting = self._calls[site.name], self.methods.setting
@@ -80,6 +80,10 @@ class BlockWork:
         return SiteView(
             self.index, ordinal, self.block, site, setting, calls, quantized, streams.kinds, samples, place
         )
+
+    def _quantized_inputs(self, site: Site) -> list[Call]:
+        later = self._sites[self._sites.index(site) :]
+        return self.streams.site_inputs(self.index, self.block, site, tuple(later), "quantized")
 
     def _attribute(self, view: SiteView) -> None:
         with self.watch("attribution"):
@@ -117,7 +121,7 @@ class BlockWork:
             return calls[i].x if scale is None else calls[i].x / scale.value.to(calls[i].x.dtype)
 
         if self.methods.rounder.needs_quantized_stream:
-            found = self.streams.site_calls(self.index, self.block, [site], "quantized")[0][site.name]
+            found = self._quantized_inputs(site)
             quantized = Mapped(lambda i: found[i].x, len(found))
         return LinearInputs(Mapped(folded, len(calls)), quantized, self._weights[site.name].values)
 

@@ -67,7 +67,10 @@ class BlockPass:
         if record is None:
             work = BlockWork(index, block, self.loaded.architecture.sites, self.methods, streams)
             work.run()
-            record = {"sites": work.records, "seconds": work.watch.seconds}
+            watch = work.watch
+            record = {
+                "sites": work.records, "seconds": watch.seconds, "processor_seconds": watch.processor_seconds
+            }  # fmt: skip
             save_block(folder, block, work.findings, record)
         else:
             with self.stopwatch("propagation"):

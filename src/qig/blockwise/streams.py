@@ -11,6 +11,18 @@ from qig.data.calibration import CalibrationBatch
 from qig.errors import QigError
 from qig.models.architectures import Site
 from qig.models.loading import LoadedModel
+from qig.quantization.linear import substituted
+
+
+class _Silent(nn.Module):
+    """Takes the place of a module that nobody listens to: zeros of the width of its output."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.width = getattr(module, "out_features", None)  # an MLP's output is as wide as its input
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(*x.shape[:-1], self.width or x.shape[-1])
 
 
 class Streams:
@@ -73,6 +85,24 @@ class Streams:
             for name, call in recorded.items():
                 found[name].append(call.kept(self.activations))
         return found, outputs
+
+    def site_inputs(
+        self, index: int, block: nn.Module, site: Site, later: tuple[Site, ...], stream: str
+    ) -> list[Call]:
+        """The calls of one site's inspected module alone, per micro-batch; what stands behind it is not computed.
+
+        Args:
+            later: the site and those behind it in the block; their modules are left out.
+        """
+        left_out = {s.inspected: _Silent(block.get_submodule(s.inspected)) for s in later if not s.mixes_tokens}
+        names = [name for name in left_out if not any(name.startswith(f"{other}.") for other in left_out)]
+        calls = []
+        with torch.no_grad(), substituted(block, {name: left_out[name] for name in names}):
+            for i in range(len(self.batches)):
+                with recording({site.name: block.get_submodule(site.inspected)}) as recorded:
+                    self.call(index, i, stream)(block)
+                calls.append(recorded[site.name].kept(self.activations))
+        return calls
 
     def flat(self, values: list[Tensor]) -> Tensor:
         """Values ``[batch, tokens]`` of all real tokens, in the order of the calibration set: ``[tokens]`` float32."""

@@ -12,18 +12,24 @@ import torch
 
 
 class Stopwatch:
-    """Adds up wall-clock seconds under names."""
+    """Adds up seconds under names: ``seconds`` by the clock, ``processor_seconds`` that this process computed.
+
+    The latter are those of all its threads, and say little where an accelerator does the work.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.processor_seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
+        start, computed = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
+            passed = time.process_time() - computed
             self.add(name, time.perf_counter() - start)
+            self.processor_seconds[name] = self.processor_seconds.get(name, 0.0) + passed
 
     def add(self, name: str, seconds: float) -> None:
         """What was not measured here."""

@@ -54,12 +54,16 @@ def attribute(
     if view.site.is_linear and config.closed_form and plain:
         return closed_form(view, config, references, real, reduce)
     nodes = config.nodes
-    result = integrate(view, config, references, real, nodes, reduce)
-    while result.residual > config.tolerance and 2 * nodes <= config.max_nodes:
-        far = result.residual > FAR * config.tolerance and 4 * nodes <= config.max_nodes
-        nodes *= 4 if far else 2
-        result = integrate(view, config, references, real, nodes, reduce)
-    return result
+    parts: list[_Part] = []
+    for reached in (1, len(view.calls)):  # what the first micro-batch needs the others do, as a rule
+        parts += [_part(view, config, references, real, i, nodes, reduce) for i in range(len(parts), reached)]
+        while (residual := _residual(parts)) > config.tolerance and 2 * nodes <= config.max_nodes:
+            far = residual > FAR * config.tolerance and 4 * nodes <= config.max_nodes
+            nodes *= 4 if far else 2
+            parts = [
+                _part(view, config, references, real, i, nodes, reduce, part.change) for i, part in enumerate(parts)
+            ]
+    return Attribution([part.values for part in parts], residual, nodes)
 
 
 def integrate(
@@ -71,15 +75,38 @@ def integrate(
     reduce: Reduce = everything,
 ) -> Attribution:
     """``(x - x') * sum_i weight_i dG/dx(x' + node_i (x - x'))`` with the configured rule of n nodes."""
-    nodes, weights = rule(config.quadrature, n)
-    kept, sums, changes = [], [], []
-    for call, reference, mask in zip(view.calls, references, real, strict=True):
-        path = Path(view, config, call, reference, mask)
-        attribution = path.step * path.gradient(nodes, weights) * mask.unsqueeze(-1)
-        kept.append(reduce(attribution, mask))
-        sums.append(attribution.double().sum((1, 2)))
-        changes.append(path.change())
-    return Attribution(kept, completeness_residual(sums, changes), n)
+    parts = [_part(view, config, references, real, i, n, reduce) for i in range(len(view.calls))]
+    return Attribution([part.values for part in parts], _residual(parts), n)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One micro-batch: what is kept of its attributions, and per sample their sum and ``G(x) - G(x')``, ``[batch]``."""
+
+    values: Tensor
+    total: Tensor
+    change: Tensor
+
+
+def _part(
+    view: SiteView,
+    config: QigSensitivity,
+    references: Sequence[Tensor | None],
+    real: list[Tensor],
+    index: int,
+    n: int,
+    reduce: Reduce,
+    change: Tensor | None = None,
+) -> _Part:
+    """Quadrature with n nodes over one micro-batch; ``change`` if it is known already."""
+    path = Path(view, config, view.calls[index], references[index], real[index])
+    attribution = path.step * path.gradient(*rule(config.quadrature, n)) * real[index].unsqueeze(-1)
+    total = attribution.double().sum((1, 2))
+    return _Part(reduce(attribution, real[index]), total, path.change() if change is None else change)
+
+
+def _residual(parts: Sequence[_Part]) -> float:
+    return completeness_residual([part.total for part in parts], [part.change for part in parts])
 
 
 @torch.no_grad()

@@ -34,6 +34,10 @@ class _Known(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.output
 
+    def rest(self) -> None:
+        """Set the output to that at x', which is a single row where x' is zero."""
+        self.output = self.start.to(self.weight.dtype)
+
     def move(self, a: float) -> Tensor:
         """Set the output to that at ``x_a``; returns it, as a leaf to be differentiated."""
         self.output = (self.start + a * self.step).to(self.weight.dtype).requires_grad_()
@@ -64,7 +68,10 @@ class Path:
                 quantized = view.quantized_linears(config.quantized_activations)
                 known = not (config.quantized_activations or self.frozen)
                 self.branches.append(self._known(quantized) if known else quantized)
-            self.origin = self._output(0, self.point(0)) if config.target == "error_vs_reference" else None
+            self.origin = None
+            if config.target == "error_vs_reference":
+                self._move(0)
+                self.origin = self._output(0, self.point(0))
 
     def _known(self, replacements: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
         """The replacements, and for every linear of f that reads x what it gives along the path."""
@@ -96,15 +103,23 @@ class Path:
     def _all_known(self) -> list[_Known]:
         return [module for branch in self.branches for module in branch.values() if isinstance(module, _Known)]
 
+    def _move(self, a: float) -> list[Tensor]:
+        """The outputs of all known linears at x_a, where they now are."""
+        return [module.move(a) for module in self._all_known()]
+
     @torch.no_grad()
     def change(self) -> Tensor:
         """``G(x) - G(x')`` of each sample, ``[batch]``."""
-        values = []
-        for a in (1.0, 0.0):
-            for known in self._all_known():
-                known.move(a)
-            values.append(self._scalar(self.point(a)))
-        return values[0] - values[1]
+        self._move(1)
+        end = self._scalar(self.point(1))
+        # At zero all tokens are alike: one stands for all where f treats each by itself.
+        one_for_all = self.start.shape != self.step.shape and not self.view.site.mixes_tokens
+        if not one_for_all:
+            self._move(0)
+            return end - self._scalar(self.point(0))
+        for known in self._all_known():
+            known.rest()
+        return end - self._scalar(self.start.to(self.dtype))
 
     def gradient(self, nodes: Tensor, weights: Tensor) -> Tensor:
         """``sum_i weight_i dG/dx(x_{node_i})``, ``[batch, tokens, channels]`` in at least float32.
@@ -115,7 +130,7 @@ class Path:
         totals = [torch.zeros_like(self.step), *(torch.zeros_like(module.step) for module in known)]
         for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
             with torch.enable_grad():
-                leaves = [self.point(node).requires_grad_(), *(module.move(node) for module in known)]
+                leaves = [self.point(node).requires_grad_(), *self._move(node)]
                 value = self._scalar(leaves[0]).sum()
                 gradients = torch.autograd.grad(value, leaves, allow_unused=True)
             for total, gradient in zip(totals, gradients, strict=True):

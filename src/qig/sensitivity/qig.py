@@ -29,8 +29,8 @@ class QuantizationAwareIntegratedGradients(Estimator):
             "mean_h |QIG_{t,h}|, QIG = (x - x') int_0^1 dG/dx_a da, G(x_a) = sum_t mean_c |f(x_a, w) - f(x_a, w_q)|"
         ),
         cost=(
-            "linear sites 0 (closed form: 3 matrix products); else per node 2 forward and 2 backward, 8 "
-            "nodes, doubled up to 64 until complete, and each time 4 forward for completeness"
+            "linear sites 0 (closed form: 3 matrix products); else per node 2 forward and 2 backward, 2 "
+            "nodes, doubled up to 64 until complete, and 4 forward for completeness"
         ),
         needs="the quantized stream if `reference: quantized`",
         source="QIG, arXiv 2603.17809, section 4",
