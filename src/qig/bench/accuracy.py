@@ -14,10 +14,11 @@ from torch import Tensor
 from qig.bench.work import Work
 from qig.blockwise.activations import Activations
 from qig.blockwise.run import BlockPass
+from qig.blockwise.site import SiteView
 from qig.config.schema import QigSensitivity
 from qig.equalization.equalizer import Equalizer, Scale
 from qig.sensitivity import estimator
-from qig.sensitivity.estimator import Estimator, Scores, SiteView
+from qig.sensitivity.estimator import Estimator, Scores
 from qig.sensitivity.weights import token_weights
 
 
