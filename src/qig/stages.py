@@ -75,14 +75,15 @@ class Stages:
         import torch
 
         from qig.blockwise.timing import larger
-        from qig.calibrate import quantize
-        from qig.environment import environment
+        from qig.environment import environment, quiet
         from qig.models.loading import open_model
         from qig.quantized import RECORD, model_bytes
 
         device = torch.device(self.device)
-        _prepare(config)
-        quantized: dict[str, Any] = {"sites": [], "timings": {}, "memory": {}, "calibration": None}
+        quiet()
+        quantized: dict[str, Any] = {
+            "sites": [], "timings": {}, "memory": {}, "calibration": None, "without_deterministic_form": []
+        }  # fmt: skip
         stage = None
         if keys.quantized is not None:
             log.info("%s: quantizing", title)
@@ -92,7 +93,7 @@ class Stages:
 
             shared = None if keys.gradients is None else gradients
             stage, _ = self.store.make(
-                "quantized", keys.quantized, lambda f: quantize(config, device, f, shared), resumable=True
+                "quantized", keys.quantized, lambda f: _quantize(config, device, f, shared), resumable=True
             )
             quantized = json.loads((stage / RECORD).read_text())
         text = [config.evaluation.text.corpus] if config.evaluation.text is not None else []
@@ -116,6 +117,17 @@ class Stages:
                 },
                 "checkpoint": {"path": config.model.path, "sha256": self.checkpoint_hash},
                 "environment": environment(device),
+                "determinism": {
+                    "seeds": {
+                        "python, numpy, torch": {"quantization": config.seed, "evaluation": config.evaluation.seed},
+                        "lmms-eval": config.evaluation.seed,
+                        "calibration": config.calibration.seed,
+                    },
+                    "deterministic_kernels": True,
+                    "without_deterministic_form": sorted(
+                        {*quantized["without_deterministic_form"], *evaluated["without_deterministic_form"]}
+                    ),
+                },
                 "timings": {**quantized["timings"], **evaluated["timings"]},
                 "memory": larger(quantized["memory"], evaluated["memory"]),
                 "model_bytes": quantized.get("model_bytes") or model_bytes(open_model(config.model, device), None),
@@ -127,9 +139,21 @@ class Stages:
         )
 
 
+def _quantize(config: Config, device: torch.device, folder: Path, gradients: Callable | None) -> None:
+    """Quantize into the stage's folder; its record also names what has no deterministic form."""
+    from qig.calibrate import quantize
+    from qig.determinism import strictly
+    from qig.quantized import RECORD
+
+    without = strictly(config.seed, config.threads, lambda: quantize(config, device, folder, gradients))
+    found = json.loads((folder / RECORD).read_text())
+    write_json(folder / RECORD, {**found, "without_deterministic_form": sorted(without)})
+
+
 def _evaluate(config: Config, device: torch.device, quantized: Path | None, folder: Path) -> None:
     """Benchmark the 16-bit model, or the one that the quantized stage's folder holds."""
     from qig.blockwise.timing import PeakMemory, Stopwatch
+    from qig.determinism import prepare
     from qig.evaluation.journal import spent
     from qig.evaluation.parallel import RESULT, Job, evaluate_into, launch
     from qig.models.loading import load
@@ -143,6 +167,7 @@ def _evaluate(config: Config, device: torch.device, quantized: Path | None, fold
             job = Job(config.model, quant, quantized, config.evaluation, str(device), config.threads, folder)
             launch(job, processes)
         else:
+            prepare(config.evaluation.seed, config.threads)
             loaded = load(config.model, device)
             if quantized is not None:
                 apply_quantized(loaded, config.quant, quantized)
@@ -171,21 +196,3 @@ def device_name(configured: str) -> str:
             f"device={configured!r} cannot be used ({reason}); choose auto, cpu, or one that is there"
         ) from error
     return configured
-
-
-def _prepare(config: Config) -> None:
-    """Threads, seeds, deterministic kernels where they exist, and quiet libraries."""
-    import random
-
-    import numpy as np
-    import torch
-
-    from qig.environment import quiet
-
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    random.seed(config.seed)
-    np.random.seed(config.seed)
-    torch.manual_seed(config.seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    quiet()

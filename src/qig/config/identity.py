@@ -21,11 +21,13 @@ from qig.data.python_docs import EVALUATION, content_hash
 
 PACKAGE = Path(__file__).resolve().parents[1]
 QUANTIZATION_CODE = (
-    "blockwise", "calibrate.py", "data", "equalization", "models/*.py", "quantization", "rounding", "sensitivity"
+    "blockwise", "calibrate.py", "data", "determinism.py", "equalization", "models/*.py", "quantization", "rounding",
+    "sensitivity",
 )  # fmt: skip
+# Of the models: what loads the 16-bit one.
 EVALUATION_CODE = (
-    "evaluation", "data/digitgrid", "data/python_docs.py", "models/*.py", "quantized.py"
-)  # models: what loads the 16-bit one  # fmt: skip
+    "evaluation", "data/digitgrid", "data/python_docs.py", "determinism.py", "models/*.py", "quantized.py"
+)  # fmt: skip
 COMPUTING = ("torch", "torchvision", "transformers", "tokenizers", "numpy", "pillow", "datasets")
 BENCHMARKING = (*COMPUTING, "lmms-eval", "qwen-vl-utils")
 

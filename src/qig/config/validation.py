@@ -32,13 +32,14 @@ from qig.config.schema import (
     SmoothQuantEqualization,
     UniformSensitivity,
 )
+from qig.config.threads import available_threads
 from qig.errors import ConfigError, choices
 
 SITES = ("attn_in", "attn_out", "mlp_in", "mlp_out")
 
 
 def resolve(config: Config) -> Config:
-    """A copy in which every ``auto`` is decided and what has no effect is set to its neutral value.
+    """A copy in which every ``auto`` and the threads are decided, and what has no effect has its neutral value.
 
     Raises:
         ConfigError: the configuration cannot be run; says what came, what was expected, and the choices.
@@ -46,6 +47,8 @@ def resolve(config: Config) -> Config:
     config = deepcopy(config)
     check(config)
     config.calibration = with_inner_sets(config.calibration)
+    if config.threads is None:
+        config.threads = available_threads()
     if config.quant.weights is None:  # 16 bit: the method has nothing to do
         return baseline(config, "none")
     sensitivity, equalization = config.sensitivity, config.equalization

@@ -37,8 +37,9 @@ def main() -> None:
 
 def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
     config = _composed(overrides)
-    import torch
 
+    from qig.config.threads import available_threads
+    from qig.determinism import prepare
     from qig.environment import quiet
     from qig.quantized import load_checkpoint
     from qig.stages import device_name
@@ -46,9 +47,7 @@ def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
     from .parallel import evaluate_into, own_device
 
     quiet()
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    prepare(config.evaluation.seed, config.threads or available_threads())
     loaded = load_checkpoint(checkpoint, own_device(device_name(config.device)))
     folder.mkdir(parents=True, exist_ok=True)
     evaluate_into(folder, loaded, config.evaluation)

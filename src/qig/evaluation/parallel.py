@@ -21,7 +21,7 @@ class Job:
         model: the 16-bit model.
         quant: its integer grid, and ``quantized``: the folder of its quantized stage; both None in 16 bits.
         device: as the configuration names it; of several accelerators each process takes its own.
-        threads: of each process; None: as many as the caller has, since the last bits depend on it.
+        threads: of each process; the last bits depend on it.
         folder: existing; gets ``samples.jsonl`` and ``evaluation.json``.
     """
 
@@ -30,7 +30,7 @@ class Job:
     quantized: Path | None
     evaluation: Evaluation
     device: str
-    threads: int | None
+    threads: int
     folder: Path
 
 
@@ -40,7 +40,6 @@ def launch(job: Job, processes: int) -> None:
     Raises:
         EvaluationError: a process failed; says what it said.
     """
-    import torch
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -54,17 +53,17 @@ def launch(job: Job, processes: int) -> None:
         start_method="spawn",
     )
     try:
-        elastic_launch(settings, _work)(job, job.threads or torch.get_num_threads())
+        elastic_launch(settings, _work)(job)
     except ChildFailedError as error:
         first = error.get_first_failure()[1]
         raise EvaluationError(f"one of {processes} processes failed: {first.message}") from error
 
 
-def _work(job: Job, threads: int) -> None:
+def _work(job: Job) -> None:
     """One process's part. What it raises reaches the caller of :func:`launch` as a message."""
-    import torch
     from torch.distributed.elastic.multiprocessing.errors import record
 
+    from qig.determinism import prepare
     from qig.environment import quiet
     from qig.models.loading import load
     from qig.quantized import apply_quantized
@@ -72,8 +71,7 @@ def _work(job: Job, threads: int) -> None:
     @record
     def recorded() -> None:
         quiet()
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        prepare(job.evaluation.seed, job.threads)
         loaded = load(job.model, own_device(job.device))
         if job.quantized is not None:
             apply_quantized(loaded, job.quant, job.quantized)
@@ -87,17 +85,25 @@ def evaluate_into(folder: Path, loaded, evaluation: Evaluation) -> None:
 
     What an interrupted evaluation left in the folder's journal is not done again.
     """
+    from qig.determinism import noted
+
     from .benchmark import evaluate
     from .journal import discard
     from .ranks import Ranks
 
     settings = {name: value for name, value in asdict(evaluation).items() if name not in ("processes", "text")}
-    result = evaluate(loaded.model, loaded.processor, text=evaluation.text, folder=folder, **settings)
+    with noted() as without_deterministic_form:
+        result = evaluate(loaded.model, loaded.processor, text=evaluation.text, folder=folder, **settings)
     if not Ranks.of_environment().is_main:
         return
     with (folder / SAMPLES).open("w") as stream:
         stream.writelines(json.dumps(sample) + "\n" for sample in result.samples)
-    kept = {"metrics": result.metrics, "versions": result.versions, "protocol": result.protocol}
+    kept = {
+        "metrics": result.metrics,
+        "versions": result.versions,
+        "protocol": result.protocol,
+        "without_deterministic_form": sorted(without_deterministic_form),
+    }
     (folder / RESULT).write_text(json.dumps(kept, indent=1) + "\n")
     discard(folder)
 
