@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from qig.evaluation.records import sample_records, target_text
+from qig.evaluation.records import documents_hash, sample_records, target_text
 
 
 def test_names_of_the_dataset_are_kept_where_unique():
@@ -38,3 +38,12 @@ def task(rule, target=None, choice=None):
 )
 def test_target_in_words(task, doc, expected):
     assert target_text(task, doc) == expected
+
+
+def test_documents_are_hashed_by_what_they_say():
+    docs = [{"question": "How many?", "choices": ["1", "2"], "picture": object()}, {"question": "Which?", "n": 2}]
+    same = [{"picture": object(), "choices": ("1", "2"), "question": "How many?"}, {"n": 2, "question": "Which?"}]
+    assert documents_hash(docs) == documents_hash(same)
+    others = [{**docs[0], "choices": ["1", "3"]}, docs[1]], [docs[0], {**docs[1], "n": "2"}]
+    for other in (docs[::-1], docs[:1], *others):
+        assert documents_hash(other) != documents_hash(docs)

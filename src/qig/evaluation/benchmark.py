@@ -17,7 +17,7 @@ from .containment import contained
 from .datasets import check_datasets
 from .journal import Journal
 from .ranks import Ranks
-from .records import sample_records, target_text
+from .records import documents_hash, sample_records, target_text
 from .registry import check_tasks, load_tasks
 from .scores import main_metric, metric_values
 from .summary import check_answers, summarize
@@ -33,13 +33,14 @@ class EvaluationResult:
     ``score`` is the task's main metric (usually 0 or 1), ``sub_scores`` its others, ``nll`` the negative
     log-likelihood of ``target`` in nats, or None where it was not asked for or there is no target. ``metrics`` are
     those of :func:`~qig.evaluation.summary.summarize`. ``versions``: of lmms-eval and of each task. ``protocol``: how
-    the questions reached the model.
+    the questions reached the model. ``documents``: of each task a hash of its documents, pictures left out.
     """
 
     samples: list[dict[str, Any]]
     metrics: dict[str, dict[str, Any]]
     versions: dict[str, str]
     protocol: dict[str, Any]
+    documents: dict[str, str]
 
 
 def evaluate(
@@ -72,7 +73,7 @@ def evaluate(
     """
     ranks = Ranks.of_environment()
     journal = Journal(folder, ranks.rank)
-    result = EvaluationResult([], {}, {}, {})
+    result = EvaluationResult([], {}, {}, {}, {})
     if tasks or text is None:
         check_tasks(tasks)
         check_datasets(tasks)
@@ -93,9 +94,8 @@ def evaluate(
         return result
     passages = text_samples(model, processor, text, limit, batch_size, ranks, journal)
     samples = [*result.samples, *passages]
-    return EvaluationResult(
-        samples, summarize(samples), result.versions, {**result.protocol, "text": text_record(text)}
-    )
+    asked = {**result.protocol, "text": text_record(text)}
+    return EvaluationResult(samples, summarize(samples), result.versions, asked, result.documents)
 
 
 def _answered(
@@ -141,17 +141,23 @@ def _answered(
                 cli_args=Namespace(output_path=folder, process_with_media=False),
             )
 
-    def judged() -> tuple[list[dict[str, Any]], dict[str, str]]:
+    def judged() -> tuple[list[dict[str, Any]], dict[str, str], dict[str, str]]:
         samples = [record for name, task in loaded.items() for record in _records(name, task, output["samples"][name])]
         check_answers(samples, *shares)
-        return samples, {name: str(output["versions"][name]) for name in loaded}
+        documents = {name: documents_hash(_documents(task, output["samples"][name])) for name, task in loaded.items()}
+        return samples, {name: str(output["versions"][name]) for name in loaded}, documents
 
-    samples, versions = ranks.once(judged)
+    samples, versions, documents = ranks.once(judged)
     if nll:
         with contained():
             _add_nll(lm, loaded, samples)
     versions = {"lmms-eval": version("lmms-eval"), **versions}
-    return EvaluationResult(samples, summarize(samples), versions, {"name": protocol, **asdict(lm.protocol)})
+    asked = {"name": protocol, **asdict(lm.protocol)}
+    return EvaluationResult(samples, summarize(samples), versions, asked, documents)
+
+
+def _documents(task, logged: list[dict]) -> list[dict]:
+    return [task.eval_docs_no_media[doc_id] for doc_id in sorted({sample["doc_id"] for sample in logged})]
 
 
 def _records(name: str, task, logged: list[dict]) -> list[dict[str, Any]]:

@@ -102,6 +102,7 @@ def evaluate_into(folder: Path, loaded, evaluation: Evaluation) -> None:
         "metrics": result.metrics,
         "versions": result.versions,
         "protocol": result.protocol,
+        "documents": result.documents,
         "without_deterministic_form": sorted(without_deterministic_form),
     }
     (folder / RESULT).write_text(json.dumps(kept, indent=1) + "\n")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _SAMPLE_KEYS = ("id", "question_id", "questionId")
@@ -24,6 +26,19 @@ def sample_records(task: str, docs: Sequence[dict], doc_ids: Sequence[int]) -> l
         {"task": task, "sample": name, "cluster": _first(doc, _CLUSTER_KEYS) or name, "type": _first(doc, _TYPE_KEYS)}
         for name, doc in zip(names, docs, strict=True)
     ]
+
+
+def documents_hash(docs: Sequence[dict]) -> str:
+    """SHA-256 over what documents say in words and numbers; of anything else, such as a picture, its kind alone."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): plain(inner) for key, inner in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(inner) for inner in value]
+        return value if value is None or isinstance(value, (str, int, float)) else type(value).__name__
+
+    return hashlib.sha256(json.dumps([plain(doc) for doc in docs], sort_keys=True).encode()).hexdigest()
 
 
 def target_text(task, doc: dict) -> str:
