@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 
@@ -138,6 +139,9 @@ def test_content_hash_sees_what_matters(copy):
     assert changed != before
     (copy / "extra.safetensors").write_bytes(b"x")
     assert checkpoint.content_hash(copy) != changed
+    hashes = checkpoint.file_hashes(copy)
+    assert {"model.safetensors", "extra.safetensors", "config.json"} <= hashes.keys() and "README.md" not in hashes
+    assert hashes["extra.safetensors"] == hashlib.sha256(b"x").hexdigest()
 
 
 def test_hashes_of_large_files_are_remembered_until_the_file_changes(copy, monkeypatch, tmp_path):

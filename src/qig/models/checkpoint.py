@@ -88,10 +88,15 @@ def _from_hub(name: str) -> Path:
 def content_hash(directory: Path) -> str:
     """SHA-256 over the names and bytes of the files that decide what the checkpoint computes."""
     digest = hashlib.sha256()
-    for file in sorted(directory.iterdir()):
-        if file.is_file() and file.name.endswith(CONTENT):
-            digest.update(file.name.encode() + b"\0" + bytes.fromhex(_file_hash(file)))
+    for name, found in file_hashes(directory).items():
+        digest.update(name.encode() + b"\0" + bytes.fromhex(found))
     return digest.hexdigest()
+
+
+def file_hashes(directory: Path) -> dict[str, str]:
+    """Name to SHA-256 of each of these files, sorted."""
+    files = sorted(file for file in directory.iterdir() if file.is_file() and file.name.endswith(CONTENT))
+    return {file.name: _file_hash(file) for file in files}
 
 
 def _file_hash(file: Path) -> str:
