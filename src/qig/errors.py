@@ -1,5 +1,7 @@
 """The errors a user can cause; each is shown as one message, without a traceback."""
 
+from __future__ import annotations
+
 
 class QigError(Exception):
     """Base of all errors whose message is meant for the user: what came, what was expected, the choices."""
@@ -23,6 +25,39 @@ class StoreError(QigError):
 
 class EvaluationError(QigError):
     """A benchmark that could not be run, or whose answers cannot be trusted."""
+
+
+class NonFiniteError(QigError):
+    """NaN or an infinity where a number was expected.
+
+    Attributes:
+        what: the quantity, such as ``token scores``.
+        found: how many values of how many are NaN or infinite.
+        block, site, sample: where it arose; ``None`` where it belongs to no single one.
+    """
+
+    def __init__(
+        self, what: str, found: str, block: int | None = None, site: str | None = None, sample: str | None = None
+    ) -> None:
+        super().__init__(what, found, block, site, sample)  # all of them: it must travel between processes
+        self.what, self.found, self.block, self.site, self.sample = what, found, block, site, sample
+
+    def at(self, block: int | None = None, site: str | None = None, sample: str | None = None) -> NonFiniteError:
+        """The same with a place; what is known already stays."""
+        known = (self.block if self.block is not None else block, self.site or site, self.sample or sample)
+        return NonFiniteError(self.what, self.found, *known)
+
+    def __str__(self) -> str:
+        places = [
+            "" if self.block is None else f"block {self.block}",
+            self.site or "",
+            "" if self.sample is None else f"sample {self.sample}",
+        ]
+        where = ", ".join(filter(None, places))
+        return (
+            f"non-finite {self.what}{f' at {where}' if where else ''}: {self.found}; check the checkpoint and "
+            "model.dtype (float16 overflows in some models; bfloat16 and float32 do not)"
+        )
 
 
 def choices(got: object, options, what: str) -> str:

@@ -13,7 +13,7 @@ from qig.config.validation import needs_calibration, resolve
 from qig.models.loading import load
 
 CPU = torch.device("cpu")
-WITHOUT_GRID = ("rtn", "smoothquant", "gptq_qig", "vlmq")
+WITHOUT_GRID = ("rtn", "smoothquant", "gptq", "gptaq", "gptq_qig", "vlmq")
 
 
 @pytest.fixture(scope="session")

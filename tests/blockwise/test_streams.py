@@ -9,7 +9,7 @@ from oracles.calls import block_inputs_and_outputs
 from qig.blockwise.activations import Activations
 from qig.blockwise.capture import enter
 from qig.blockwise.streams import Streams
-from qig.errors import QigError
+from qig.errors import NonFiniteError
 from qig.models.architectures import LLAMA_SITES
 from qig.quantization.grid import ActivationGrid
 from qig.quantization.linear import FakeQuantLinear
@@ -128,7 +128,8 @@ def test_non_finite_states_name_block_and_sample(case):
     loaded, batches = case
     streams = Streams(loaded, batches, Activations(CPU), with_quantized=False)
     streams.exact[1][-1, 0, 5] = torch.inf
-    with pytest.raises(QigError, match=f"behind block 0.*exact stream.*{batches[1].ids[-1]}"):
+    expected = f"behind the block .exact stream. at block 0, sample {batches[1].ids[-1]}:"
+    with pytest.raises(NonFiniteError, match=expected):
         streams.advance(0, loaded.blocks[0], None)
 
 
@@ -137,4 +138,4 @@ def test_non_finite_padding_is_nobodys_business(case):
     streams = Streams(loaded, batches, Activations(CPU), with_quantized=False)
     for i, batch in enumerate(batches):
         y = torch.where(batch.real.unsqueeze(-1), streams.exact[i], torch.nan)
-        streams._refuse_non_finite(y, batch, 0, "exact")
+        streams._behind(0, i, y, "exact")

@@ -16,7 +16,7 @@ from qig.config.schema import DigitGridCalibration
 from qig.data.calibration import digest, samples_of
 from qig.data.samples import single_turn
 from qig.data.tokens import TokenKind
-from qig.errors import ConfigError, DataError
+from qig.errors import ConfigError, DataError, NonFiniteError
 
 VISION_TOKENS = {"tiny_qwen2_vl": 36, "tiny_llava_onevision": 78, "tiny_internvl": 36}
 PICTURE = Image.new("RGB", (48, 48), (10, 200, 30))
@@ -198,3 +198,28 @@ def test_samples_of_the_configuration():
         samples_of(DigitGridCalibration("digitgrid", 0, 1, 100, 0.0))
     with pytest.raises(ConfigError, match=r"unknown calibration set 'coco'.*choose from: digitgrid, few_shot, hf, "):
         samples_of(DigitGridCalibration("coco", 1, 1, 100, 0.0))
+
+
+def test_pixels_that_are_no_numbers_name_their_sample(loaded_of, digit_samples, batches_of, any_tiny, monkeypatch):
+    """A processor whose standard deviation is zero, and a picture that alone is spoiled."""
+    loaded = loaded_of(any_tiny)
+    processor = loaded.processor.image_processor
+    names = {source.id for source in digit_samples}
+    with monkeypatch.context() as patched:
+        patched.setattr(processor, "image_std", [0.0, 1.0, 1.0])
+        with pytest.raises(NonFiniteError, match="non-finite pixel_values") as caught:
+            batches_of(loaded, digit_samples)
+        assert caught.value.sample in names
+    original, spoiled = type(processor).preprocess, digit_samples[4]
+
+    def preprocess(self, images, *args, **kwargs):
+        made = original(self, images, *args, **kwargs)
+        flat = images if not isinstance(images[0], list) else [image for row in images for image in row]
+        if any(image.tobytes() == spoiled.images[0].convert("RGB").tobytes() for image in flat):
+            made["pixel_values"][-1] = torch.nan
+        return made
+
+    monkeypatch.setattr(type(processor), "preprocess", preprocess)
+    with pytest.raises(NonFiniteError) as caught:
+        batches_of(loaded, digit_samples)
+    assert caught.value.sample == spoiled.id

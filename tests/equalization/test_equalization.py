@@ -19,7 +19,7 @@ from qig.config.schema import GridEqualization, SmoothQuantEqualization
 from qig.equalization.equalizer import largest_activation, mean_activation
 from qig.equalization.grid_search import GridSearch, power_scale
 from qig.equalization.smoothquant import SmoothQuant
-from qig.errors import QigError
+from qig.errors import NonFiniteError
 from qig.models.architectures import LLAMA_SITES
 from qig.quantization.grid import ActivationGrid, WeightGrid
 from qig.quantization.setting import Setting
@@ -142,7 +142,7 @@ def test_linears_outside_the_pattern_stay_in_16_bits_during_the_search():
     assert result.losses == [0, 0, 0, 0] and torch.equal(result.value, torch.ones(8))
 
 
-def test_candidates_whose_error_is_no_number_are_not_chosen():
+def test_candidates_whose_error_is_no_number_are_not_chosen(caplog):
     """float16 overflows at some scales: infinity minus infinity must lose against every finite error."""
     view = make_view("mlp_out", "w3a16")
     search = GridSearch(GridEqualization("grid", [], False, 4, 0.25, "module", "mse", "exact", "mean", False))
@@ -160,10 +160,11 @@ def test_candidates_whose_error_is_no_number_are_not_chosen():
 
     setting = Setting_(view.setting.weights, view.setting.activations, view.setting.linears)
     found = search.scale(replace(view, setting=setting), weights)
+    assert "block 0, mlp_out: exponents [0.0] are out" in caplog.text
     assert found.exponent == plain.exponents[1 + int(np.argmin(plain.losses[1:]))]
     for call in view.calls:
         call.x[0, 0] = torch.inf
-    with pytest.raises(QigError, match="no finite error at block 0, mlp_out"):
+    with pytest.raises(NonFiniteError, match="outputs at block 0, mlp_out, sample"):
         search.scale(view, weights)
 
 

@@ -16,6 +16,7 @@ from qig.blockwise.streams import Streams
 from qig.blockwise.timing import Stopwatch
 from qig.equalization.equalizer import Scale
 from qig.errors import ConfigError
+from qig.finite import located, refuse_non_finite
 from qig.models.architectures import Site
 from qig.models.folding import fold, foldable
 from qig.quantization.linear import replace, substituted
@@ -95,6 +96,8 @@ class BlockWork:
         weights = self._weights.get(view.site.name)
         with self.watch("search"):
             scale = self.methods.equalizer.scale(view, weights.values if weights else None)
+            with located(self.index, view.site.name):
+                refuse_non_finite("scales", scale.value)
             fold(self.block, view.site, scale.value)
         self._scales[view.site.name] = scale
         self.findings[f"scale.{self.index}.{view.site.name}"] = scale.value.cpu()
@@ -105,20 +108,27 @@ class BlockWork:
         outside = set(self._selected)
         for site in self._sites:
             linears = {name: self._selected[name] for name in site.consumers if name in self._selected}
-            inputs = self._inputs(site) if rounder.needs_inputs else None
-            self._install(rounder.round(linears, self.methods.setting, inputs))
+            with located(self.index, site.name):
+                inputs = self._inputs(site) if rounder.needs_inputs else None
+                self._install(rounder.round(linears, self.methods.setting, inputs))
             outside -= set(linears)
         if outside and rounder.needs_inputs:
             raise ConfigError(f"quant.linears selects {', '.join(sorted(outside))}, whose inputs no site describes")
         if outside:
-            self._install(rounder.round({name: self._selected[name] for name in outside}, self.methods.setting, None))
+            with located(self.index):
+                linears = {name: self._selected[name] for name in outside}
+                self._install(rounder.round(linears, self.methods.setting, None))
 
     def _inputs(self, site: Site) -> LinearInputs:
         scale = self._scales.get(site.name)
         calls, quantized = self._calls[site.name], None
 
         def folded(i: int) -> Tensor:
-            return calls[i].x if scale is None else calls[i].x / scale.value.to(calls[i].x.dtype)
+            if scale is None:
+                return calls[i].x
+            x = calls[i].x / scale.value.to(calls[i].x.dtype)  # the quotient may leave a 16-bit type's range
+            refuse_non_finite("scaled inputs", x, self.streams.batches[i].ids, self.streams.batches[i].real)
+            return x
 
         if self.methods.rounder.needs_quantized_stream:
             found = self._quantized_inputs(site)
@@ -128,6 +138,8 @@ class BlockWork:
     def _install(self, rounded: dict) -> None:
         for name, quantized in rounded.items():
             linear = self._selected[name]
+            # A weight that is not a number makes its group's scale one that is not.
+            refuse_non_finite(f"rounded weights of {name}", quantized.scale)
             replace(self.block, name, self.methods.setting.rounded(quantized, linear.bias, linear.weight.dtype))
 
     @contextmanager

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from qig.blockwise.activations import Activations, Shelf, brought
 from qig.blockwise.capture import Call, Entry, enter, recording
 from qig.data.calibration import CalibrationBatch
-from qig.errors import QigError
+from qig.finite import located, refuse_non_finite
 from qig.models.architectures import Site
 from qig.models.loading import LoadedModel
 from qig.quantization.linear import substituted
@@ -31,6 +31,9 @@ class Streams:
     ``exact`` is what the full-precision model carries; ``quantized`` what the already quantized blocks really
     produce (only kept if asked for). Both begin with the same embeddings. What the model adds between its blocks is
     added to both.
+
+    Raises:
+        NonFiniteError: an embedding is not a number; names the sample.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Streams:
         with loaded.frame():
             for batch in batches:
                 x, entry = enter(loaded, batch, activations)
+                refuse_non_finite("embeddings", x, batch.ids, batch.real)
                 self.exact.append(x)
                 self._entries.append(entry)
         self.quantized: Shelf | None = self.exact if with_quantized else None
@@ -57,7 +61,7 @@ class Streams:
         """Hidden states behind block ``index`` on one stream.
 
         Raises:
-            QigError: a non-finite value appears; names the block and the sample.
+            NonFiniteError: a hidden state is not a number; names the block, the stream and the sample.
         """
         outputs = self.activations.shelf()
         for i in range(len(self.batches)):
@@ -74,16 +78,22 @@ class Streams:
     def site_calls(
         self, index: int, block: nn.Module, sites: list[Site], stream: str
     ) -> tuple[dict[str, list[Call]], Shelf]:
-        """Run block ``index`` on a stream: calls of each site's inspected module per micro-batch, and the outputs."""
+        """Run block ``index`` on a stream: calls of each site's inspected module per micro-batch, and the outputs.
+
+        Raises:
+            NonFiniteError: what enters a site, or leaves the block, is not a number; names block, site and sample.
+        """
         found: dict[str, list[Call]] = {site.name: [] for site in sites}
         outputs = self.activations.shelf()
         modules = {site.name: block.get_submodule(site.inspected) for site in sites}
         for i in range(len(self.batches)):
             with torch.no_grad(), recording(modules) as recorded:
                 y = self.call(index, i, stream)(block)
-            outputs.append(self._behind(index, i, y, stream))
-            for name, call in recorded.items():
+            for name, call in recorded.items():  # in the order of the calls: the first one to fail is named
+                with located(index, name):
+                    self._check(f"inputs ({stream} stream)", call.x, i)
                 found[name].append(call.kept(self.activations))
+            outputs.append(self._behind(index, i, y, stream))
         return found, outputs
 
     def site_inputs(
@@ -115,16 +125,10 @@ class Streams:
 
     def _behind(self, index: int, i: int, y: Tensor, stream: str) -> Tensor:
         """What the next block receives: the output, checked, and what the model adds to it."""
-        self._refuse_non_finite(y, self.batches[i], index, stream)
+        with located(index):
+            self._check(f"hidden states behind the block ({stream} stream)", y, i)
         added = self._entries[i].added
         return y if index + 1 >= len(added) or added[index + 1] is None else y + brought(added[index + 1])
 
-    @staticmethod
-    def _refuse_non_finite(y: Tensor, batch: CalibrationBatch, index: int, stream: str) -> None:
-        finite = torch.isfinite(y).all(dim=-1).cpu() | ~batch.real
-        if not bool(finite.all()):
-            row = int((~finite.all(dim=1)).nonzero()[0])
-            raise QigError(
-                f"non-finite hidden states behind block {index} ({stream} stream), sample {batch.ids[row]}; "
-                "check the checkpoint and model.dtype (float16 overflows in some models; bfloat16 and float32 do not)"
-            )
+    def _check(self, what: str, x: Tensor, i: int) -> None:
+        refuse_non_finite(what, x, self.batches[i].ids, self.batches[i].real)

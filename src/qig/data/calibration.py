@@ -18,6 +18,7 @@ from qig.data.samples import CalibrationSample, Corpus
 from qig.data.sets import read
 from qig.data.tokens import TokenKind
 from qig.errors import DataError
+from qig.finite import is_finite, refuse_non_finite
 from qig.models.classes import Processor
 
 log = logging.getLogger(__name__)
@@ -170,4 +171,13 @@ def _batch(rows: list[int], all_encoded: Sequence[Encoded], processor: Processor
         learned = torch.from_numpy(e.learned).nonzero().flatten()
         labels[row, learned] = ids[row, learned]
     floating = {k: v.to(model.dtype) if v.is_floating_point() else v for k, v in inputs.items()}
+    if not all(is_finite(value) for value in floating.values()):
+        for name, e, pictures in zip(names, encoded, images, strict=True):  # pixels do not say whose they are
+            _refuse_non_finite(name, process((name,), [e.text], [pictures], processor, **padded), model.dtype)
     return CalibrationBatch(names, tuple(rows), floating, kinds, labels)
+
+
+def _refuse_non_finite(sample: str, inputs: dict[str, Tensor], dtype: torch.dtype) -> None:
+    for name, value in inputs.items():
+        if value.is_floating_point():
+            refuse_non_finite(name, value.to(dtype).reshape(1, -1), [sample])

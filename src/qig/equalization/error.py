@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from qig.blockwise.capture import Call
 from qig.blockwise.site import SiteView
 from qig.config.schema import GridEqualization
+from qig.data.tokens import TokenKind
+from qig.finite import located, refuse_non_finite
 from qig.quantization.linear import substituted
 
 ERRORS = {"mse": torch.square, "mae": torch.abs}
@@ -23,6 +25,9 @@ class SiteError:
         view: the site; ``calls`` are those of the stream on which the error is measured.
         config: ``scope`` module compares f's output, linear the outputs ``W x`` themselves; ``loss`` mse or mae.
         weights: lambda ``[batch, tokens]`` per micro-batch.
+
+    Raises:
+        NonFiniteError: the exact output is not a number; names block, site and sample.
     """
 
     def __init__(self, view: SiteView, config: GridEqualization, weights: list[Tensor]) -> None:
@@ -34,7 +39,13 @@ class SiteError:
             name: linear for name, linear in view.setting.selected(view.block).items() if name in view.site.consumers
         }
         with torch.no_grad():
-            self.exact = view.shelf(self.output(view, call) for call in view.calls)
+            self.exact = view.shelf(self._exact(i) for i in range(len(view.calls)))
+
+    def _exact(self, index: int) -> Tensor:
+        y = self.output(self.view, self.view.calls[index])
+        with located(self.view.index, self.view.site.name):
+            refuse_non_finite("outputs", y, self.view.samples[index], self.view.kinds[index] != TokenKind.PADDING)
+        return y
 
     def of_batch(self, index: int, replacements: Mapping[str, nn.Module]) -> Tensor:
         """The weighted error of one micro-batch, a float32 scalar."""

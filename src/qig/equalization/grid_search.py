@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
 
@@ -15,10 +16,11 @@ from qig.about import About
 from qig.blockwise.site import SiteView
 from qig.equalization.equalizer import Equalizer, Scale, mean_activation
 from qig.equalization.error import SiteError
-from qig.errors import QigError
+from qig.errors import NonFiniteError
 from qig.models.folding import shared
 
 SMALLEST = 1e-4
+log = logging.getLogger(__name__)
 
 
 class GridSearch(Equalizer):
@@ -45,18 +47,23 @@ class GridSearch(Equalizer):
         return replace(view, calls=view.quantized_calls) if self.config.stream == "quantized" else view
 
     def search(self, view: SiteView, error: SiteError) -> Scale:
-        """The best power of the activation statistic.
+        """The best power of the activation statistic; one whose error is not a number is out, and the log says so.
 
         Raises:
-            QigError: no exponent gives a finite error.
+            NonFiniteError: no exponent gives a finite error, or the exact output is not a number.
         """
         statistic = mean_activation(view, error.weights if self.config.statistic == "weighted" else None)
         exponents = [round(i * self.config.step, 10) for i in range(self.config.points)]
         candidates = [shared(view.block, view.site, power_scale(statistic, r)) for r in exponents]
         losses = self._losses(error, candidates)
         best = min(range(len(losses)), key=lambda i: _finite(losses[i]))
+        lost = [r for r, loss in zip(exponents, losses, strict=True) if loss is not None and not math.isfinite(loss)]
         if not math.isfinite(_finite(losses[best])):
-            raise QigError(f"no finite error at block {view.index}, {view.site.name}; check model.dtype")
+            raise NonFiniteError("search errors", f"all of {len(losses)} exponents", view.index, view.site.name)
+        if lost:
+            log.warning(
+                "non-finite search errors at block %d, %s: exponents %s are out", view.index, view.site.name, lost
+            )
         return Scale(candidates[best], exponents, losses, exponents[best])
 
     def _losses(self, error: SiteError, candidates: list[Tensor]) -> list[float | None]:

@@ -16,6 +16,7 @@ from qig.blockwise.site import SiteView
 from qig.equalization.equalizer import Scale
 from qig.equalization.error import SiteError
 from qig.equalization.grid_search import GridSearch
+from qig.finite import located, refuse_non_finite
 from qig.models.folding import shared
 
 
@@ -38,7 +39,7 @@ class LearnedScales(GridSearch):
         logarithm = best.log().clone().requires_grad_()
         optimizer = torch.optim.Adam([logarithm], lr=self.config.rate)
         unit = least if least > 0 else 1.0  # Adam's epsilon must not depend on how small the site's outputs are
-        for _ in range(self.config.steps):
+        for step in range(self.config.steps):
             optimizer.zero_grad()
             for index in range(len(error.exact)):
                 with torch.enable_grad():
@@ -48,6 +49,8 @@ class LearnedScales(GridSearch):
                         for name, linear in error.linears.items()
                     }
                     (error.of_batch(index, replacements) / unit).backward()
+            with located(view.index, view.site.name):
+                refuse_non_finite(f"gradients of the scales at step {step}", logarithm.grad)
             optimizer.step()
             candidate = shared(view.block, view.site, logarithm.detach().exp())
             loss = error.of_scale(candidate)

@@ -70,6 +70,7 @@ def evaluate(
     Raises:
         EvaluationError: an unknown task or protocol, a dataset that cannot be had, or more than ``max_empty_share``
             (``max_unparsed_share``; both 0 to 1) of a task's answers being empty (naming no option).
+        NonFiniteError: the model's scores or likelihoods are not numbers; names the document.
     """
     ranks = Ranks.of_environment()
     journal = Journal(folder, ranks.rank)
@@ -188,7 +189,7 @@ def _add_nll(lm, loaded: dict[str, Any], samples: list[dict[str, Any]]) -> None:
     """Fill in ``nll`` of the samples that have a target; they are in the order of the tasks' requests."""
     from tqdm import tqdm
 
-    from .chat_model import document_names
+    from .chat_model import document_names, documents_named
     from .likelihood import answer_nll
 
     requests = [instance.args for task in loaded.values() for instance in task.instances]
@@ -200,7 +201,8 @@ def _add_nll(lm, loaded: dict[str, Any], samples: list[dict[str, Any]]) -> None:
         def of_batch(_number: int, batch: list[tuple]) -> list[float]:
             conversations = [lm.conversation(request) for request, _ in batch]
             targets = [sample["target"] for _, sample in batch]
-            return answer_nll(lm.model, lm.processor, conversations, targets, lm.protocol)
+            with documents_named([request for request, _ in batch]):
+                return answer_nll(lm.model, lm.processor, conversations, targets, lm.protocol)
 
         def names(batch: list[tuple]) -> list:
             return document_names([request for request, _ in batch])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
 from lmms_eval.utils import Collator
@@ -9,7 +12,7 @@ from loguru import logger
 from PIL.Image import DecompressionBombError
 from tqdm import tqdm
 
-from qig.errors import EvaluationError
+from qig.errors import EvaluationError, NonFiniteError
 
 from .generation import generate_answers, own_randomness
 from .journal import Journal
@@ -82,7 +85,7 @@ class QigChatModel(lmms):
 
             def answer(number: int, batch: list[tuple]) -> list[str]:
                 conversations = [self.conversation(arguments) for arguments in batch]
-                with own_randomness(number, self.device):
+                with own_randomness(number, self.device), documents_named(batch):
                     return generate_answers(
                         self.model, self.processor, conversations, _options(batch[0]), self.protocol
                     )
@@ -138,6 +141,17 @@ class QigChatModel(lmms):
 def document_names(batch: list[tuple]) -> list:
     """What a batch's requests ask: task, split and number of each document, and how answers are generated."""
     return [*((task, split, doc_id) for *_, doc_id, task, split in batch), repr(_options(batch[0]))]
+
+
+@contextmanager
+def documents_named(batch: Sequence[tuple]) -> Iterator[None]:
+    """A NonFiniteError within names the document instead of its row; ``batch`` are the arguments of its requests."""
+    try:
+        yield
+    except NonFiniteError as error:
+        doc_id, task, split = batch[int(error.sample)][3:]
+        name = f"{doc_id} of task {task!r}, split {split!r}"
+        raise NonFiniteError(error.what, error.found, sample=name) from error
 
 
 def _options(arguments: tuple) -> dict:

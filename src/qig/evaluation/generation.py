@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from qig.finite import refuse_non_finite
+
 from .prompts import Conversation, encode, render, to_model
 from .protocols import Protocol
 
@@ -17,13 +19,21 @@ def generate_answers(
 
     ``options`` are a task's generation arguments, see :func:`generation_arguments`; of them ``until`` (one or several
     strings at which an answer ends) applies where the protocol heeds it.
+
+    Raises:
+        NonFiniteError: no token's score is a number; the sample is its place in the batch.
     """
     import torch
+    from transformers import LogitsProcessorList
 
     texts = render(processor, conversations)
     inputs = to_model(encode(processor, texts, conversations, protocol, padding_side="left"), model)
     with torch.inference_mode():
-        tokens = model.generate(**inputs, **generation_arguments(processor.tokenizer, options, protocol))
+        tokens = model.generate(
+            **inputs,
+            **generation_arguments(processor.tokenizer, options, protocol),
+            logits_processor=LogitsProcessorList([_checked(len(texts))]),
+        )
     answers = processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     if protocol.until:
         answers = [cut(answer, options.get("until")) for answer in answers]
@@ -43,6 +53,20 @@ def own_randomness(number: int, device) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed + number)
         yield
+
+
+def _checked(batch: int):
+    """A logits processor that hands the scores on as they are; the most likely token of NaN would be the first one.
+
+    The largest score of each row tells: it is NaN where any is. Tokens that are ruled out have a score of -inf.
+    """
+
+    def check(_ids, scores):
+        largest = scores.amax(-1)  # [batch x beams]
+        refuse_non_finite("scores of the next token", largest.view(batch, -1), [str(row) for row in range(batch)])
+        return scores
+
+    return check
 
 
 def generation_arguments(tokenizer, options: Mapping[str, Any], protocol: Protocol) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 
 from qig.errors import EvaluationError
+from qig.finite import refuse_non_finite
 
 from .prompts import Conversation, encode, end_of_turn, render, to_model
 from .protocols import Protocol
@@ -20,6 +21,7 @@ def answer_nll(
 
     Raises:
         EvaluationError: lengths differ, an answer is empty, or its tokens merge with those of the prompt.
+        NonFiniteError: a likelihood is not a number; the sample is its place in the batch.
     """
     import torch
 
@@ -40,7 +42,10 @@ def answer_nll(
         # One row a token of an answer: [answer tokens, vocabulary].
         log_probability = logits[rows, place].float().log_softmax(dim=-1)
         token_nll = -log_probability.gather(1, ids[rows, columns, None])[:, 0]
-    return [part.double().sum().item() for part in token_nll.cpu().split(spans)]
+    parts = token_nll.cpu().split(spans)
+    for row, part in enumerate(parts):
+        refuse_non_finite("likelihoods", part.unsqueeze(0), [str(row)])
+    return [part.double().sum().item() for part in parts]
 
 
 def _check(conversations: Sequence[Conversation], answers: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from qig.models import checkpoint
 from qig.models.architectures import Architecture, architecture_of
 from qig.models.classes import Processor, model_class, processor_of
 from qig.models.outliers import inject, outlier_scales
-from qig.models.weights import fill, filled
+from qig.models.weights import fill, filled, refuse_non_finite
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,8 @@ def open_model(config: Model, device: torch.device) -> LoadedModel:
         if config.outliers.sigma:
             raise ModelError(f"{directory} is quantized already: outliers need model.outliers.sigma=0 here")
         model = _from_pretrained(directory, architecture, dtype).to(device).eval().requires_grad_(False)
+        for name, value in [*model.named_parameters(), *model.named_buffers()]:
+            refuse_non_finite(name, value)
         return LoadedModel(model, processor, architecture)
     model, tensors = _on_meta(directory, architecture, dtype)
     blocks = model.get_submodule(architecture.text_model).layers

@@ -10,6 +10,7 @@ from accelerate.utils import set_module_tensor_to_device
 from torch import Tensor, nn
 
 from qig.errors import ModelError
+from qig.finite import is_finite
 
 
 def fill(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor], device: torch.device, skip: str = "\0") -> None:
@@ -57,6 +58,6 @@ def filled(
 
 def refuse_non_finite(name: str, value: Tensor) -> None:
     """Raises ModelError if a tensor holds a NaN or an infinity."""
-    if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+    if value.is_floating_point() and not is_finite(value):
         bad = int((~torch.isfinite(value)).sum())
         raise ModelError(f"weight {name} {tuple(value.shape)} holds {bad} non-finite values")

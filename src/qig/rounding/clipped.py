@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from qig.about import About
+from qig.finite import refuse_non_finite
 from qig.quantization.grid import QuantizedWeight, WeightGrid, quantize_weight
 from qig.quantization.setting import Setting
 from qig.rounding.rounder import LinearInputs, Rounder, weighted_moment
@@ -32,6 +33,7 @@ class ClippedNearest(Rounder):
         self, linears: Mapping[str, nn.Linear], setting: Setting, inputs: LinearInputs | None
     ) -> dict[str, QuantizedWeight]:
         moment = weighted_moment(inputs.exact, inputs.exact, inputs.weights).float()
+        refuse_non_finite("second moment", moment)
         found = {}
         for name, linear in linears.items():
             weight = linear.weight.float()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from qig.errors import QigError
+from qig.finite import refuse_non_finite
 from qig.quantization.grid import QuantizedWeight, WeightGrid, weight_parameters
 
 
@@ -37,6 +38,7 @@ def gptq(
 
     Raises:
         ValueError: groups that are not static in an order of their own cannot be packed.
+        NonFiniteError: the weight, the moments or what rounding made of them are not numbers.
     """
     if order_by_activation and not static_groups and grid.group_size is not None:
         raise ValueError("ordering columns by activation needs static groups, or one scale a row (group_size null)")
@@ -77,6 +79,7 @@ def gptq(
         remaining[stop:] -= factor[start:stop, stop:].T @ errors
         if spread is not None:
             remaining[stop:] += spread[start:stop, stop:].T @ current
+    refuse_non_finite("rounded weights", integers)  # as an integer a NaN would look like any other
     integers[order] = integers.clone()  # back to the weight's own order
     integers, scale, zero = integers.T.contiguous(), scale.T.contiguous(), None if zero is None else zero.T.contiguous()
     dtype = torch.int8 if grid.symmetric else torch.uint8
@@ -91,8 +94,10 @@ def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
     released codes put a 1 there, which enters the damping; token weights have no unit, so that it would mean nothing.)
 
     Raises:
-        QigError: the damped Hessian is not positive definite.
+        QigError: the damped Hessian, or its inverse, is not positive definite.
+        NonFiniteError: the Hessian holds a value that is not a number.
     """
+    refuse_non_finite("Hessian", hessian)
     hessian = hessian.clone()
     diagonal = hessian.diagonal()
     seen = diagonal != 0
@@ -102,7 +107,12 @@ def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
     lower, failed = torch.linalg.cholesky_ex(hessian)
     if bool(failed):
         raise QigError(f"the Hessian of {len(hessian)} inputs is singular; raise rounding.damping (now {damping})")
-    return torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
+    factor, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+    if bool(failed):
+        raise QigError(
+            f"the Hessian of {len(hessian)} inputs has no stable inverse; raise rounding.damping (now {damping})"
+        )
+    return factor
 
 
 def _spread(asymmetry: Tensor, factor: Tensor) -> Tensor:

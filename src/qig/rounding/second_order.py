@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from qig.about import About
+from qig.finite import refuse_non_finite
 from qig.quantization.grid import QuantizedWeight
 from qig.quantization.setting import Setting
 from qig.rounding.gptq import gptq
@@ -71,4 +72,6 @@ class Gptaq(Gptq):
 
     def asymmetry(self, inputs: LinearInputs, hessian: Tensor) -> Tensor | None:
         """``sum lambda (x~ - x) x^T``; the streams are not subtracted, which in 16 bits would round."""
-        return weighted_moment(inputs.exact, inputs.quantized, inputs.weights) - hessian
+        asymmetry = weighted_moment(inputs.exact, inputs.quantized, inputs.weights) - hessian
+        refuse_non_finite("asymmetry of the streams", asymmetry)
+        return asymmetry

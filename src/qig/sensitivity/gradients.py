@@ -14,6 +14,7 @@ from qig.blockwise.activations import Activations, Shelf
 from qig.blockwise.capture import logits_behind
 from qig.blockwise.streams import Streams
 from qig.data.calibration import IGNORE, CalibrationBatch
+from qig.finite import located, refuse_non_finite
 from qig.models.loading import LoadedModel
 from qig.sensitivity.kept_gradients import Gradients, KeptGradients
 
@@ -49,6 +50,9 @@ def output_gradients(
 
     Returns:
         By block: module name to one ``[batch, tokens]`` float32 per micro-batch.
+
+    Raises:
+        NonFiniteError: a gradient is not a number; names block, module and sample.
     """
     blocks = len(loaded.blocks)
     todo = blocks if kept is None else kept.remaining()
@@ -110,13 +114,16 @@ def _at_the_end(loaded: LoadedModel, batch: CalibrationBatch, hidden: Tensor, de
         hidden = hidden.detach().requires_grad_()
         logits = logits_behind(loaded, batch, hidden, columns.to(device), device)
         loss = sft_loss(logits, targets[:, columns].to(device))
-        return torch.autograd.grad(loss, hidden)[0]
+        gradient = torch.autograd.grad(loss, hidden)[0]
+    refuse_non_finite("gradients behind the last block", gradient, batch.ids, batch.real)
+    return gradient
 
 
 def _through(
     streams: Streams, index: int, batch: int, block: nn.Module, gradient: Tensor, found: Gradients
 ) -> Tensor:
     """From ``dL/d(output)`` to ``dL/d(input)`` of a block; each list of ``found`` gets that of its module."""
+    of, real = streams.batches[batch].ids, streams.batches[batch].real
 
     def keep(name: str):
         def on_forward(_module, _args, output: Tensor) -> None:
@@ -129,7 +136,11 @@ def _through(
     try:
         with torch.enable_grad():
             x = call.x.detach().requires_grad_()
-            return torch.autograd.grad(call(block, x), x, gradient)[0]
+            before = torch.autograd.grad(call(block, x), x, gradient)[0]
     finally:
         for handle in handles:
             handle.remove()
+    for name, values in [*((name, values[-1]) for name, values in found.items()), ("input", before)]:
+        with located(index, name):
+            refuse_non_finite("gradients", values, of, real)
+    return before

@@ -11,6 +11,7 @@ from qig.blockwise.site import SiteView
 from qig.config.schema import ModalityGradientSensitivity
 from qig.data.calibration import CalibrationBatch
 from qig.data.tokens import TokenKind
+from qig.errors import NonFiniteError
 from qig.models.loading import LoadedModel
 from qig.sensitivity.estimator import Estimator, Scores
 from qig.sensitivity.shared_gradients import SharedGradients
@@ -65,6 +66,10 @@ class ModalityGradient(Estimator):
         vision, answer = (max(self.counts[kind], 1) for kind in MODALITIES)
         for name in names:
             ratio = (sums[name, TokenKind.VISION] / vision) / (sums[name, TokenKind.ANSWER] / answer)
+            if not bool(ratio.isfinite().all()):
+                block = int((~ratio.isfinite()).nonzero()[0])
+                found = f"{float(sums[name, TokenKind.VISION][block])} / {float(sums[name, TokenKind.ANSWER][block])}"
+                raise NonFiniteError("ratio of vision to answer gradients", found, block, name)
             self.ratios[name] = ratio.clamp(min=float(ratio.quantile(0.5)))
 
     def scores(self, view: SiteView) -> Scores:

@@ -10,7 +10,7 @@ from torch import Tensor
 from qig.blockwise.site import SiteView
 from qig.config.schema import Sensitivity
 from qig.data.tokens import TokenKind
-from qig.errors import QigError
+from qig.finite import located, refuse_non_finite
 from qig.sensitivity.estimator import Estimator, Scores
 from qig.sensitivity.granularity import GRANULARITIES, modality_means, permuted
 
@@ -29,13 +29,14 @@ def token_weights(estimator: Estimator, view: SiteView, config: Sensitivity) -> 
     A sample whose scores are all zero gets uniform weights, and the record says so.
 
     Raises:
-        QigError: a score of a real token is not a number; names the site.
+        NonFiniteError: a score of a real token is not a number; names block, site and sample.
     """
     scores = estimator.scores(view)
     real = [kinds != TokenKind.PADDING for kinds in view.kinds]
     values = [torch.where(mask, v.float(), 0) for v, mask in zip(scores.values, real, strict=True)]
-    if not all(bool(v.isfinite().all()) for v in values):
-        raise QigError(f"non-finite token scores at block {view.index}, {view.site.name}; check model.dtype")
+    with located(view.index, view.site.name):
+        for v, names in zip(values, view.samples, strict=True):
+            refuse_non_finite("token scores", v, names)
     if not estimator.per_modality:
         coarsen = GRANULARITIES[config.granularity]
         values = [coarsen(v, kinds) for v, kinds in zip(values, view.kinds, strict=True)]
