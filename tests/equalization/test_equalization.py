@@ -31,6 +31,7 @@ SETTINGS = {
 }
 SITES = {site.name: site for site in LLAMA_SITES}
 LENGTHS = ((5, 3), (4, 4))
+NAMES = [("a", "b"), ("c", "d")]  # of the samples in each micro-batch
 
 
 def make_view(site: str, setting: str, seed: int = 0) -> SiteView:
@@ -40,7 +41,7 @@ def make_view(site: str, setting: str, seed: int = 0) -> SiteView:
     kinds = [torch.tensor([[3] * n + [0] * (max(rows) - n) for n in rows], dtype=torch.uint8) for rows in LENGTHS]
     xs = [torch.randn(*k.shape, width, generator=generator, dtype=torch.float64) * channels for k in kinds]
     calls = [Call(x, {}) for x in xs]
-    return SiteView(0, 0, toy.Block(seed=seed), SITES[site], SETTINGS[setting], calls, None, kinds, [])
+    return SiteView(0, 0, toy.Block(seed=seed), SITES[site], SETTINGS[setting], calls, None, kinds, NAMES)
 
 
 def make_weights(view: SiteView) -> list[torch.Tensor]:

@@ -43,7 +43,8 @@ def make_view(site: str, setting: str, seed: int = 0):
     kinds = [torch.tensor([[3] * n + [0] * (max(ns) - n) for n in ns], dtype=torch.uint8) for ns in ((5, 3), (4, 4))]
     calls = [Call(torch.randn(*k.shape, width, generator=generator, dtype=torch.float64) * channels, {}) for k in kinds]
     drifted = [Call(c.x + 0.2 * torch.randn(c.x.shape, generator=generator, dtype=torch.float64), {}) for c in calls]
-    view = SiteView(0, 0, toy.Block(seed=seed), SITES[site], SETTINGS[setting], calls, drifted, kinds, [])
+    names = [("a", "b"), ("c", "d")]
+    view = SiteView(0, 0, toy.Block(seed=seed), SITES[site], SETTINGS[setting], calls, drifted, kinds, names)
     weights = [torch.rand(k.shape, generator=generator) ** 4 * (k != 0) for k in kinds]
     return view, weights
 
