@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from qig.blockwise.artefact import apply_block, block_folder, read_record
 from qig.config.schema import Model, Quant
 from qig.errors import ModelError
 from qig.models.checkpoint import content_hash, resolve
+from qig.models.files import read_json
 from qig.models.loading import LoadedModel, load
 from qig.quantization.grid import packed_bytes
 from qig.quantization.setting import Setting
@@ -35,14 +35,17 @@ def load_checkpoint(path: str | Path, device: torch.device) -> LoadedModel:
     """
     folder = Path(path)
     if (folder / "record.json").is_file():
-        stage = json.loads((folder / "record.json").read_text())["stages"]["quantized"]
+        stages = read_json(folder / "record.json").get("stages")
+        stage = stages.get("quantized", "") if isinstance(stages, dict) else ""
         if stage is None:
             raise ModelError(f"run {folder.name} is a 16-bit run: load its checkpoint instead of the run")
-        folder = folder.parents[1] / "quantized" / stage
+        if not isinstance(stage, str) or not stage.isalnum():
+            raise ModelError(f"{folder / 'record.json'} does not name its quantized stage: got {stage!r}")
+        folder = folder.absolute().parents[1] / "quantized" / stage
     if not (folder / RECORD).is_file():
         plain = {"name": str(path), "path": str(path), "dtype": "float32", "outliers": {"sigma": 0.0, "seed": 0}}
         return load(_typed(Model, plain, folder), device)
-    record = json.loads((folder / RECORD).read_text())
+    record = read_json(folder / RECORD)
     absent = {"model", "quant", "checkpoint_sha256"} - record.keys()
     if absent:
         raise ModelError(f"{folder / RECORD} does not describe a quantized model: it lacks {', '.join(sorted(absent))}")

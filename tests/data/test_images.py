@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_damaged_images_give_nothing_but_a_data_error(data, at):
         try:
             decode(broken)
         except DataError as error:
-            assert "cannot be read" in str(error)
+            assert re.search("cannot be read|is empty|expected", str(error))
 
 
 @pytest.mark.parametrize("name", ["absent.png", "folder", "nul\0.png", "x" * 300, "\ud800.png"])
@@ -99,3 +100,80 @@ def test_policy_of_a_sample(processor_of):
     (padded,) = images_of(CalibrationSample("s", turns, pad_images=True), processor)
     assert padded.size == (40, 40)
     assert padded.getpixel((0, 0)) == (127, 127, 127)  # the processor's mean is 0.5
+
+
+def link(path, target):
+    path.symlink_to(target)
+    return path
+
+
+def test_links_that_leave_the_folder_are_refused(tmp_path):
+    folder, outside = tmp_path / "images", tmp_path / "outside"
+    folder.mkdir()
+    outside.mkdir()
+    (outside / "secret.png").write_bytes(encoded(Image.new("RGB", (4, 4))))
+    (folder / "real.png").write_bytes(encoded(Image.new("RGB", (4, 4))))
+    link(folder / "file.png", outside / "secret.png")
+    link(folder / "dir", outside)
+    link(folder / "loop", folder / "loop")
+    link(folder / "within.png", folder / "real.png")
+    for name in ("file.png", "dir/secret.png", "dir/absent.png"):
+        with pytest.raises(DataError, match=f"image path '{name}' leaves its folder by a symbolic link"):
+            inside(folder, name)
+    link(tmp_path / "alias", folder)  # the folder itself may be a link
+    assert decode(inside(tmp_path / "alias", "within.png")).size == (4, 4)
+    with pytest.raises(DataError, match="does not exist"):
+        decode(inside(folder, "loop"))
+
+
+def test_links_of_the_hub_cache_are_followed(tmp_path):
+    snapshot, blobs = tmp_path / "datasets--a--b" / "snapshots" / "0123", tmp_path / "datasets--a--b" / "blobs"
+    (snapshot / "images").mkdir(parents=True)
+    blobs.mkdir()
+    (blobs / "feed").write_bytes(encoded(Image.new("RGB", (4, 4))))
+    (tmp_path / "other.png").write_bytes(b"")
+    link(snapshot / "images" / "a.png", blobs / "feed")
+    link(snapshot / "images" / "b.png", tmp_path / "other.png")
+    assert decode(inside(snapshot / "images", "a.png")).size == (4, 4)
+    with pytest.raises(DataError, match="symbolic link"):
+        inside(snapshot / "images", "b.png")
+
+
+def test_size_is_bounded_whatever_a_library_has_told_pillow(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    monkeypatch.setattr("qig.data.images.MAX_PIXELS", 100)
+    with pytest.raises(DataError, match="has 11 by 10 pixels; expected at most 100"):
+        decode(encoded(Image.new("RGB", (11, 10))))
+    with pytest.raises(DataError, match="too long to be padded"):
+        pad_to_square(Image.new("RGB", (11, 1)), (0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (Image.new("RGB", (0, 5)), r"is empty \(0 by 5 pixels\)"),
+        (Image.new("RGB", (201, 1)), "has 201 by 1 pixels; expected sides of at most 200 to 1"),
+        (Image.new("RGB", (3, 1000)), "has 3 by 1000 pixels; expected sides of at most"),
+        (Image.new("I", (3, 3)), "mode I, whose range"),
+        (Image.new("F", (3, 3)), "mode F, whose range"),
+    ],
+)
+def test_shapes_and_modes_that_are_refused(image, said):
+    with pytest.raises(DataError, match=said):
+        decode(image)
+
+
+def test_sixteen_bits_become_eight():
+    values = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
+    for kind in ("PNG", "TIFF"):
+        found = np.asarray(decode(encoded(Image.fromarray(values), kind)))
+        assert np.array_equal(found, np.repeat((values // 256).astype(np.uint8)[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_an_animation_the_first_frame(kind):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ((255, 0, 0), (0, 0, 255))]
+    buffer = io.BytesIO()
+    options = {"lossless": True} if kind == "WEBP" else {}
+    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:], **options)
+    assert decode(buffer.getvalue()).getpixel((4, 4)) == (255, 0, 0)

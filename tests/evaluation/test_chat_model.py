@@ -57,6 +57,14 @@ def test_a_picture_that_cannot_be_read_names_its_document(chat_model, questions)
         chat_model.generate_until([request(index, questions[index]) for index in range(4)])
 
 
+@pytest.mark.parametrize("size", [(0, 4), (1, 400)])
+def test_a_picture_of_an_absurd_shape_names_its_document(chat_model, questions, size):
+    absurd = Image.new("RGB", size)
+    chat_model.task_dict["task"]["test"] = [*questions[:1], replace(questions[1], image=absurd)]
+    with pytest.raises(EvaluationError, match=r"document 1 cannot be read: (is empty|has 1 by 400 pixels)"):
+        chat_model.generate_until([request(index, questions[index]) for index in range(2)])
+
+
 def test_a_failure_is_raised_and_no_answer_is_made_up(chat_model, questions, monkeypatch):
     monkeypatch.setattr(chat_model.model, "generate", lambda **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):

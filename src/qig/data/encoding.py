@@ -71,11 +71,11 @@ def images_of(sample: CalibrationSample, processor: Processor) -> list[Image]:
     """The sample's images, decoded, and padded if its set says so."""
     try:
         images = [decode(picture) for picture in sample.images]
+        if not sample.pad_images:
+            return images
+        return [pad_to_square(image, processor.image_processor.image_mean) for image in images]
     except DataError as error:
         raise DataError(f"calibration sample {sample.id}: {error}") from error
-    if not sample.pad_images:
-        return images
-    return [pad_to_square(image, processor.image_processor.image_mean) for image in images]
 
 
 def process(

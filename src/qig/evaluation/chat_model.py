@@ -12,7 +12,7 @@ from loguru import logger
 from PIL.Image import DecompressionBombError
 from tqdm import tqdm
 
-from qig.errors import EvaluationError, NonFiniteError
+from qig.errors import DataError, EvaluationError, NonFiniteError
 
 from .generation import generate_answers, own_randomness
 from .journal import Journal
@@ -115,7 +115,7 @@ class QigChatModel(lmms):
             for image in pictures_of(conversation):
                 image.load()  # pictures of a data set are decoded when they are looked at
             return conversation
-        except (OSError, SyntaxError, DecompressionBombError) as error:
+        except (OSError, SyntaxError, DecompressionBombError, DataError) as error:
             doc_id, task, split = arguments[3:]
             raise EvaluationError(
                 f"a picture of task {task!r}, split {split!r}, document {doc_id} cannot be read: {error}"

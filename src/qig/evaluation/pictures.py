@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from PIL.Image import Image
+
+from qig.data.images import refuse_shape
+
 from .protocols import Protocol
 
 
 def as_sent(picture, protocol: Protocol):
-    """The picture (PIL, RGB where it is changed) after the protocol's compression and resizing; often as it is."""
+    """The picture (PIL, RGB where it is changed) after the protocol's compression and resizing; often as it is.
+
+    Raises:
+        DataError: it has no pixels, too many, or is far longer than wide.
+    """
+    if isinstance(picture, Image):
+        refuse_shape(picture)
     if protocol.jpeg_quality is not None:
         from lmms_eval.models.model_utils.media_encoder import encode_image_to_data_url
 

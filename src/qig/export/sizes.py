@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from qig.models.checkpoint import tensor_shapes
+from qig.models.files import tensor_shapes
 
 SCALE = ".weight_scale"
 

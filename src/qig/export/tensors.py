@@ -15,7 +15,7 @@ from tqdm import tqdm
 from qig.export.names import PARTS, block_prefix, linears_of, stage_blocks, untouched_linears
 from qig.export.scheme import scheme_of
 from qig.export.source import Source
-from qig.models import checkpoint
+from qig.models.files import tensor_shapes
 from qig.quantization.grid import QuantizedWeight
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Plan:
     def of(cls, source: Source) -> Plan:
         """Raises QigError if the setting or the checkpoint does not allow an export."""
         scheme = scheme_of(source.quant)
-        names = checkpoint.tensor_shapes(source.checkpoint)
+        names = tensor_shapes(source.checkpoint)
         blocks = stage_blocks(source.stage)
         return cls(source, scheme, block_prefix(names, blocks), untouched_linears(source.checkpoint, blocks, names))
 

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 from pathlib import Path
 
 from qig.errors import ConfigError, ModelError
 from qig.models.architectures import architecture_of
+from qig.models.files import read_json, tensor_shapes
 
 EMBEDDED = "embedded:"
 PACKAGED = "packaged:"
+DTYPES = ("bfloat16", "float16", "float32")
 LARGE = 64 * 2**20  # bytes; hashed faster than a note of it would be found
 # Everything that changes what a checkpoint computes; not its README.
 CONTENT = (".safetensors", ".json", ".jinja", ".txt", ".model")
@@ -140,57 +141,31 @@ def model_type(directory: Path) -> str:
     Raises:
         ModelError: the file cannot be read or names none.
     """
-    file = directory / "config.json"
-    try:
-        return json.loads(file.read_text())["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{file} does not say the model_type: {type(error).__name__}: {error}") from error
+    found = read_json(directory / "config.json").get("model_type")
+    if not isinstance(found, str):
+        raise ModelError(f"{directory / 'config.json'} does not say the model_type: got {found!r}")
+    return found
 
 
 def own_dtype(directory: Path) -> str:
     """The floating-point type that ``config.json`` gives its weights, such as ``bfloat16``.
 
     Raises:
-        ConfigError: it says none.
+        ConfigError: it says none that can be computed with.
     """
-    config = json.loads((directory / "config.json").read_text())
-    for part in (config, config.get("text_config") or {}):
-        found = part.get("dtype") or part.get("torch_dtype")
-        if found:
+    config = read_json(directory / "config.json")
+    for part in (config, config.get("text_config")):
+        found = (part.get("dtype") or part.get("torch_dtype")) if isinstance(part, dict) else None
+        if found in DTYPES:
             return found
-    raise ConfigError(f"{directory}/config.json says no dtype: set model.dtype to bfloat16, float16 or float32")
+        if found:
+            raise ConfigError(f"{directory}/config.json says dtype {found!r}: set model.dtype to {', '.join(DTYPES)}")
+    raise ConfigError(f"{directory}/config.json says no dtype: set model.dtype to {', '.join(DTYPES)}")
 
 
 def is_quantized(directory: Path) -> bool:
     """Whether the checkpoint holds integers that transformers unpacks, as an exported one does."""
-    return "quantization_config" in json.loads((directory / "config.json").read_text())
-
-
-def tensor_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
-    """Shape of each tensor, read from the safetensors headers.
-
-    Raises:
-        ModelError: no safetensors files, a header that cannot be read, or a file of another length than it says.
-    """
-    files = sorted(directory.glob("*.safetensors"))
-    if not files:
-        raise ModelError(f"{directory} holds no *.safetensors files (other weight formats are not read)")
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in files:
-        try:
-            with file.open("rb") as stream:
-                length = int.from_bytes(stream.read(8), "little")
-                if not 0 < length <= os.path.getsize(file) - 8:
-                    raise ValueError("the header is longer than the file")
-                header = json.loads(stream.read(length))
-            header.pop("__metadata__", None)
-            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-            if 8 + length + end != os.path.getsize(file):
-                raise ValueError(f"the header speaks of {8 + length + end} bytes, the file has {os.path.getsize(file)}")
-            shapes |= {name: tuple(entry["shape"]) for name, entry in header.items()}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{file} is not a complete safetensors file: {error}") from error
-    return shapes
+    return "quantization_config" in read_json(directory / "config.json")
 
 
 def check_group_size(directory: Path, linears: str, group_size: int | None) -> None:

@@ -11,6 +11,8 @@ from qig.models.architectures import Architecture
 from qig.models.text_processor import TextProcessor
 
 Processor = ProcessorMixin | TextProcessor
+FROM_FILES = {"local_files_only": True, "trust_remote_code": False}
+"""How every checkpoint is opened: no network, and no code but the library's."""
 
 
 def model_class(architecture: Architecture) -> type[AutoModelForCausalLM | AutoModelForImageTextToText]:
@@ -26,7 +28,14 @@ def processor_of(directory: Path, architecture: Architecture) -> Processor:
     """
     try:
         if architecture.text_only:
-            return TextProcessor(AutoTokenizer.from_pretrained(directory, local_files_only=True))
-        return AutoProcessor.from_pretrained(directory, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise ModelError(f"{directory} cannot be loaded by transformers: {error}") from error
+            return TextProcessor(AutoTokenizer.from_pretrained(directory, **FROM_FILES))
+        return AutoProcessor.from_pretrained(directory, **FROM_FILES)
+    except Exception as error:  # transformers and tokenizers raise whatever they stumble over in a damaged file
+        raise unloadable(directory, error) from error
+
+
+def unloadable(directory: Path, error: Exception) -> ModelError:
+    """What is said of a checkpoint that transformers refuses or stumbles over."""
+    asks = "trust_remote_code" in str(error)
+    hint = " (code that comes with a checkpoint is never run: only transformers' own classes are)" if asks else ""
+    return ModelError(f"{directory} cannot be loaded by transformers: {type(error).__name__}: {error}{hint}")

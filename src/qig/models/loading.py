@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +18,12 @@ from qig.config.schema import Model
 from qig.errors import ModelError
 from qig.models import checkpoint
 from qig.models.architectures import Architecture, architecture_of
-from qig.models.classes import Processor, model_class, processor_of
+from qig.models.classes import FROM_FILES, Processor, model_class, processor_of, unloadable
+from qig.models.files import not_read, tensor_shapes
 from qig.models.outliers import inject, outlier_scales
 from qig.models.weights import fill, filled, refuse_non_finite
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,9 @@ def open_model(config: Model, device: torch.device) -> LoadedModel:
     """
     directory = checkpoint.resolve(config.path)
     architecture = architecture_of(checkpoint.model_type(directory))
-    checkpoint.tensor_shapes(directory)  # a truncated file is named before transformers sees it
+    tensor_shapes(directory)  # a truncated file is named before transformers sees it
+    if ignored := not_read(directory):
+        log.info("%s: read are *.safetensors alone, no other weights and no code: %s", directory, ", ".join(ignored))
     dtype = getattr(torch, config.dtype)
     processor = processor_of(directory, architecture)
     if checkpoint.is_quantized(directory):
@@ -157,10 +163,10 @@ def _from_pretrained(
 ) -> PreTrainedModel:
     try:
         model, report = model_class(architecture).from_pretrained(
-            directory, dtype=dtype, local_files_only=True, output_loading_info=True, **options
+            directory, dtype=dtype, use_safetensors=True, output_loading_info=True, **FROM_FILES, **options
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise ModelError(f"{directory} cannot be loaded by transformers: {error}") from error
+    except Exception as error:  # transformers raises whatever it stumbles over in a damaged file
+        raise unloadable(directory, error) from error
     if report["missing_keys"]:  # transformers would leave them at random values
         missing = sorted(report["missing_keys"])
         raise ModelError(f"{directory} lacks {len(missing)} weights of the model: {', '.join(missing[:3])}")

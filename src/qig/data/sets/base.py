@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from qig.config.schema import Calibration
+from qig.data.images import is_file
 from qig.data.samples import CalibrationSample, Conversation, Corpus, PlainText
 from qig.errors import DataError
 
@@ -95,7 +96,7 @@ def _image_bytes(picture) -> bytes:
         return picture
     if isinstance(picture, Path):
         try:
-            return picture.read_bytes()
-        except (OSError, ValueError):
+            return picture.read_bytes() if is_file(picture) else b"unreadable"  # a pipe would be waited for
+        except OSError:
             return b"unreadable"
     return f"{picture.mode} {picture.size}".encode() + picture.tobytes()

@@ -60,18 +60,24 @@ class HfSet(CalibrationSet):
 
     def _pictures(self, value: Any) -> list[Picture]:
         """The images of a cell: one, several, or none."""
-        if value is None:
-            return []
-        if isinstance(value, list):
-            return [picture for inner in value for picture in self._pictures(inner)]
+        pending, found = [value], []
+        while pending:  # lists in lists, to whatever depth
+            item = pending.pop()
+            if isinstance(item, list):
+                pending += reversed(item)
+            elif item is not None:
+                found.append(self._picture(item))
+        return found
+
+    def _picture(self, value: Any) -> Picture:
         if isinstance(value, bytes):
-            return [value]
+            return value
         if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
-            return [value["bytes"]]
+            return value["bytes"]
         path = value.get("path") if isinstance(value, dict) else value
         if not isinstance(path, str):
             raise DataError(f"has no image, but {type(value).__name__} in an image column")
-        return [self._file(path)]
+        return self._file(path)
 
     def _file(self, path: str) -> Path:
         """A path in an image column, inside the image folder or the data set's own directory."""

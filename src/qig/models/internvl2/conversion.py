@@ -10,7 +10,7 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration
 from transformers.core_model_loading import revert_weight_conversion
 
 from qig.errors import ModelError
-from qig.models import checkpoint
+from qig.models.files import tensor_shapes
 from qig.models.internvl2 import shards
 from qig.models.internvl2.config import generation_config, native_config
 from qig.models.internvl2.original import Original
@@ -29,7 +29,7 @@ def convert(directory: Path, folder: Path) -> None:
     if not folder.is_dir() or any(folder.iterdir()):
         raise ModelError(f"{folder} is not an empty directory: a converted checkpoint needs one of its own")
     original = Original(directory)
-    checkpoint.tensor_shapes(directory)  # a truncated file is named before safetensors sees it
+    tensor_shapes(directory)  # a truncated file is named before safetensors sees it
     reader = shards.Reader(directory)
     tokenizer = build_tokenizer(original, directory)
     processor = build_processor(original, tokenizer)

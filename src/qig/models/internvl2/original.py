@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from qig.errors import ModelError
+from qig.models.files import read_json
 
 TEXT_MODELS = ("InternLM2ForCausalLM", "Qwen2ForCausalLM")
 NORMS = ("layer_norm", "rms_norm")
@@ -47,11 +47,7 @@ class Original:
 
     def __init__(self, directory: Path):
         file = directory / "config.json"
-        try:
-            values = json.loads(file.read_text())
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{file} cannot be read: {type(error).__name__}: {error}") from error
-        self.top = Section(values, str(file))
+        self.top = Section(read_json(file), str(file))
         self.vision = Section(self.top["vision_config"], f"{file} vision_config")
         self.text = Section(self.top["llm_config"], f"{file} llm_config")
         self._check_image_path()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +14,7 @@ from transformers.convert_slow_tokenizer import import_protobuf
 from transformers.tokenization_utils_base import generate_merges
 
 from qig.errors import ModelError
+from qig.models.files import read_json
 from qig.models.internvl2.original import Original
 from qig.models.internvl2.prompts import IMAGE_TOKEN
 
@@ -65,14 +65,7 @@ def build_tokenizer(original: Original, directory: Path) -> PreTrainedTokenizerB
 
 
 def _settings(directory: Path) -> dict:
-    file = directory / "tokenizer_config.json"
-    try:
-        settings = json.loads(file.read_text())
-        if not isinstance(settings, dict):
-            raise ValueError("no table of settings")
-        return settings
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file} cannot be read: {type(error).__name__}: {error}") from error
+    return read_json(directory / "tokenizer_config.json")
 
 
 def _qwen2(directory: Path) -> PreTrainedTokenizerBase:

@@ -1,0 +1,73 @@
+"""The files of a checkpoint directory, read as what a stranger may have written: strictly, and none outside of it.
+
+Weights come from safetensors files alone. Formats that hold pickles are never opened, and code that a checkpoint
+brings along is never run. Nothing here imports torch or transformers.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from qig.errors import ModelError
+
+NOT_READ = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack", ".npz", ".gguf", ".py")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+        ModelError: the file is absent, cannot be read, is no JSON, or holds something else than an object.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{file} cannot be read: {type(error).__name__}: {error}") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{file} holds a {type(found).__name__}: expected an object")
+    return found
+
+
+def not_read(directory: Path) -> list[str]:
+    """Names of the files whose formats are not read: pickled weights, other frameworks' weights, Python code."""
+    return sorted(file.name for file in directory.iterdir() if file.suffix in NOT_READ)
+
+
+def tensor_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor, from the headers of the safetensors files.
+
+    Raises:
+        ModelError: no safetensors files, a header that cannot be read, a file of another length than it says, or an
+            index that names a file elsewhere.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        others = ", ".join(name for name in not_read(directory) if not name.endswith(".py"))
+        found = f"; there are {others}" if others else ""
+        raise ModelError(f"{directory} holds no *.safetensors files (other weight formats are not read){found}")
+    _check_indices(directory)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        try:
+            with safe_open(file, framework="np") as tensors:
+                shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"{file} is not a complete safetensors file: {error}") from error
+    return shapes
+
+
+def _check_indices(directory: Path) -> None:
+    """Refuse an index whose shards are not plain names of safetensors files of this directory."""
+    for file in sorted(directory.glob("*.safetensors.index.json")):
+        shards = read_json(file).get("weight_map")
+        if not isinstance(shards, dict):
+            raise ModelError(f"{file} holds no weight_map: expected an object of tensor names and file names")
+        for shard in dict.fromkeys(map(str, shards.values())):
+            if shard in ("", ".", "..") or set(shard) & {"/", "\\", "\0"} or not shard.endswith(".safetensors"):
+                raise ModelError(f"{file} names the file {shard!r}: expected a *.safetensors file of the same folder")
+            if not (directory / shard).is_file():
+                raise ModelError(f"{file} names the file {shard!r}, which is not there")
