@@ -135,17 +135,17 @@ def test_gradients_behind_the_last_block(case):
 
 def test_ratio_of_gradients_that_vanish(case, monkeypatch):
     block_pass, _, _ = case("method=mbq")
-    from qig.sensitivity import modality_gradient
+    from qig.sensitivity.shared_gradients import SharedGradients
 
-    found = modality_gradient.output_gradients
+    of = SharedGradients.of
 
     def vanished(*arguments):
-        result = found(*arguments)
-        for blocks in result:
-            blocks[1]["mlp.down_proj"].zero_()
-        return result
+        found = of(*arguments)
+        for values in found[1]["mlp.down_proj"]:
+            values.zero_()
+        return found
 
-    monkeypatch.setattr(modality_gradient, "output_gradients", vanished)
+    monkeypatch.setattr(SharedGradients, "of", vanished)
     error = refused(block_pass, "ratio of vision to answer gradients at block 1, mlp.down_proj: 0.0 / 0.0")
     assert error.block == 1
 
