@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from tqdm import tqdm
 
 from qig.config.schema import TextEvaluation
 from qig.data.python_docs import EVALUATION, Passage, content_hash, passages
-from qig.errors import EvaluationError
+from qig.errors import EvaluationError, NonFiniteError
 
 from .journal import Journal
 from .ranks import Ranks
@@ -29,13 +30,18 @@ def text_samples(
     Raises:
         DataError: the corpus is not there.
         EvaluationError: a passage has fewer than two tokens.
+        NonFiniteError: a likelihood is not a number; names the passage.
     """
     chosen = passages(EVALUATION)[:limit]
     batches = [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
     with tqdm(total=len(batches), desc="text", unit="batch", disable=not ranks.is_main or None) as progress:
 
         def of_batch(_number: int, batch: Sequence[Passage]) -> list[tuple[float, float]]:
-            return likelihoods(model, processor, [passage.text for passage in batch], text.window)
+            values = likelihoods(model, processor, [passage.text for passage in batch], text.window)
+            for passage, (nll, _) in zip(batch, values, strict=True):
+                if not math.isfinite(nll):
+                    raise NonFiniteError("likelihoods", f"their mean is {nll}", sample=passage.name)
+            return values
 
         kept = journal.kept("text", lambda batch: [passage.name for passage in batch], of_batch)
 
