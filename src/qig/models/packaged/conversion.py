@@ -83,7 +83,6 @@ def convert(gguf: Path, described: Description, target: Path) -> None:
         folder.rename(target)
 
 
-@torch.inference_mode()
 def check(folder: Path, described: Description) -> Found:
     """Likelihood and largest activation of a checkpoint on pydoc's topics.
 
@@ -102,6 +101,7 @@ def check(folder: Path, described: Description) -> Found:
     return found
 
 
+@torch.inference_mode()
 def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> Found:
     """What a model makes of the text's first 4,096 tokens, in windows of 512."""
     ids = torch.tensor(tokenizer(text[: 20 * TOKENS])["input_ids"][:TOKENS])
