@@ -168,3 +168,14 @@ def test_packed_bytes_by_hand():
     assert packed_bytes((37, 384), WeightGrid(3, False, 128)) == -(-(37 * 384 * 3 + 111 * 35) // 8) == 5814
     # symmetric rows: no zero points
     assert packed_bytes((10, 64), WeightGrid(4, True, None)) == (640 * 4 + 10 * 32) // 8 == 360
+
+
+@given(st.integers(2, 8), st.integers(0, 2**31), st.sampled_from(["largest", "range"]))
+def test_activations_are_the_same_with_and_without_gradients(bits, seed, scale):
+    x = torch.randn(5, 33, generator=torch.Generator().manual_seed(seed)) * 10.0 ** (seed % 7 - 3)
+    grid, before = ActivationGrid(bits, scale), x.clone()
+    plain = fake_quantize_activation(x, grid)
+    assert torch.equal(x, before)
+    tracked = x.requires_grad_()
+    passed = fake_quantize_activation(tracked, grid)
+    assert passed.requires_grad and torch.equal(plain, passed)

@@ -136,7 +136,9 @@ def fake_quantize_activation(x: Tensor, grid: ActivationGrid) -> Tensor:
     high = 2 ** (grid.bits - 1) - 1
     values = x.float()
     scale = values.abs().amax(-1, keepdim=True).clamp(min=SMALLEST_RANGE) / grid.steps
-    return (straight_through(values / scale).clamp(-high - 1, high) * scale).to(x.dtype)
+    steps = values / scale
+    rounded = straight_through(steps) if steps.requires_grad else steps.round_()  # the same values, sooner
+    return (rounded.clamp(-high - 1, high) * scale).to(x.dtype)
 
 
 def packed_bytes(shape: tuple[int, int], grid: WeightGrid) -> int:
