@@ -23,7 +23,7 @@ from unittest.mock import patch
 COMMON = [
     "model=tiny_qwen2_vl", "calibration.samples=4", "calibration.tokens_per_batch=400", "evaluation.limit=12",
     "evaluation.batch_size=4", "evaluation.max_empty_share=1", "tracking=none", "threads=1",
-    "hydra.callbacks.closing_table.figures=0",
+    "+hydra.callbacks.closing_table.figures=0",
 ]  # fmt: skip
 GRID = ["equalization.points=3", "equalization.step=0.5"]
 RUNS = {

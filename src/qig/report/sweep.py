@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from qig.errors import QigError
 from qig.report.jobs import STATE_FILE, fingerprint, read_jobs
 from qig.report.render import write_atomically
+from qig.store import disk_trouble
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +66,12 @@ class ClosingTable(Callback):
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except Exception:
-            log.exception("the closing table failed; the runs themselves are not affected")
+        except Exception as error:
+            trouble = disk_trouble(error)
+            if trouble is not None:
+                log.warning("the job's state and table cannot be written: %s", trouble)
+            else:
+                log.exception("the closing table failed; the runs themselves are not affected")
 
 
 def _note(config: DictConfig, status: str, error: str | None = None) -> None:
