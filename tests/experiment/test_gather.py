@@ -3,10 +3,12 @@
 import hashlib
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
 
+from qig.config.validation import check_text_only
 from qig.errors import ConfigError, StoreError
 from qig.experiment.estimate import estimate
 from qig.experiment.gather import gather, plan, tabulated
@@ -104,3 +106,18 @@ def test_the_first_run_has_no_table(store):
     assert "first_run" not in tabulated()
     with pytest.raises(ConfigError, match=r"first_run has no hydra\.sweeper\.table"):
         gather("first_run")
+
+
+@pytest.mark.parametrize(("name", "jobs", "runs"), [("text_methods", 40, 37), ("real_weights", 28, 28)])
+def test_experiments_on_pretrained_weights_fit_a_language_model(
+    store, family_checkpoint, monkeypatch, tmp_path, name, jobs, runs
+):
+    """Planned on a small stand-in where the fetched checkpoint would be; 16 bit is one run in all settings."""
+    monkeypatch.setenv("QIG_CACHE", str(tmp_path))
+    shutil.copytree(family_checkpoint("llama"), tmp_path / "packaged" / "smollm2_135m")
+    planned = plan(name, ("seed=0",))
+    assert (len(planned), len({one.keys.run for one in planned})) == (jobs, runs)
+    for one in planned:
+        check_text_only(one.config)
+        assert one.config.model.name == "smollm2_135m" and one.config.evaluation.text.corpus == "python_docs"
+        assert one.config.quant.weights is None or one.config.quant.weights.group_size in (64, None)
