@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,11 +15,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.utils import execution_whitelist
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from qig.config import conf_dir, method_name, register
-from qig.errors import ConfigError, QigError
+from qig.config import conf_dir, register
+from qig.config.composed import typed
+from qig.errors import QigError
+from qig.report.jobs import leave_run
 from qig.runner import BASELINES, Outcome, Prepared
 from qig.stopping import Stopped, stoppable
 from qig.store import disk_trouble
@@ -32,21 +32,14 @@ log = logging.getLogger(__name__)
 @hydra.main(config_path=str(conf_dir()), config_name="config")
 def job(composed: DictConfig) -> str:
     """One Hydra job: the id of its run, which is also left in the job's folder for the closing table."""
-    try:
-        config = OmegaConf.to_object(composed)
-    except OmegaConfBaseException as error:
-        missing = re.search(r"(?:Missing mandatory value|missing mandatory value: \S+\s+full_key): (\S+)", str(error))
-        raise ConfigError(
-            f"{missing[1]} has no default: give it as {missing[1]}=VALUE" if missing else str(error)
-        ) from None
-    config.method = method_name(HydraConfig.get().runtime.choices)
+    register()  # in a launcher's process nothing has
+    config = typed(composed, HydraConfig.get().runtime.choices)
     prepared = Prepared(config)
     if config.plan:
         log.info("%s %s %s, foreseen:\n%s", config.model.name, config.quant.name, config.method, prepared.plan())
         return ""
     outcome = prepared.run() if prepared.cached else _tracked(prepared)
-    left = {"run": outcome.run, "baselines": outcome.baselines, "store": str(outcome.store), "cached": outcome.cached}
-    (Path(HydraConfig.get().runtime.output_dir) / "run.json").write_text(json.dumps(left) + "\n")
+    leave_run(Path(HydraConfig.get().runtime.output_dir), outcome.left())
     return outcome.run
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,12 +11,19 @@ from typing import Any
 
 import torch
 
-CODE = ("src", "conf", "experiments", "pyproject.toml", "requirements.lock")
-"""What decides a result; a changed README does not make a run another one."""
+from qig.repository import repository
+
 PACKAGES = (
     "qig", "torch", "torchvision", "transformers", "accelerate", "safetensors", "lmms-eval", "datasets",
     "hydra-core", "omegaconf", "numpy", "scipy", "pandas", "scikit-learn", "pillow", "wandb",
 )  # fmt: skip
+
+VARIABLES = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG", "PYTHONHASHSEED",
+    "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "NVIDIA_TF32_OVERRIDE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE",
+    "TRANSFORMERS_OFFLINE", "WANDB_MODE", "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID",
+)  # fmt: skip
+"""Environment variables that a record may show: what computes, never a name of a user, a path or a secret."""
 
 
 def quiet() -> None:
@@ -32,14 +38,17 @@ def quiet() -> None:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Python, platform, processor or accelerator, threads, versions of packages, and the state of the repository."""
+    """Python, platform, processor or accelerator, threads, packages, chosen variables, state of the repository."""
+    clone = repository()
     return {
         "python": sys.version.split()[0],
         "platform": " ".join((platform.system(), platform.machine(), *platform.libc_ver())).strip(),
         "cpu": {"model": _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cuda": _cuda() if device.type == "cuda" else None,
         "packages": {name: _version(name) for name in PACKAGES},
-        "git": _git(),
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "git": None if clone is None else clone.record(),
     }
 
 
@@ -58,17 +67,5 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git() -> dict[str, Any] | None:
-    """Commit of the clone that the package runs from, and whether its code has changes; ``None`` outside a clone."""
-    here = Path(__file__).resolve().parents[2]
-
-    def ask(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", here, *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        ask("ls-files", "--error-unmatch", str(Path(__file__)))
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain", "--", *CODE))}
-    except (OSError, subprocess.CalledProcessError):
-        return None
+def _cuda() -> dict[str, Any]:
+    return {"torch": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}

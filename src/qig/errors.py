@@ -60,6 +60,10 @@ class NonFiniteError(QigError):
         )
 
 
+class JobsFailed(QigError):
+    """A sweep of which some jobs have failed; the others are done."""
+
+
 def choices(got: object, options, what: str) -> str:
     """One line that says what came and what there is: ``unknown method 'qgi'; choose from: awq, gptq, qig``."""
     import difflib

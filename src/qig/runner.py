@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from qig.config.schema import Config
 from qig.config.validation import baseline, check_text_only, needs_calibration, resolve
@@ -30,6 +31,10 @@ class Outcome:
     cached: bool
     baselines: dict[str, str]
     store: Path
+
+    def left(self) -> dict[str, Any]:
+        """What its job leaves in run.json."""
+        return {"run": self.run, "baselines": self.baselines, "store": str(self.store), "cached": self.cached}
 
 
 class Prepared:

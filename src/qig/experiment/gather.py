@@ -12,10 +12,10 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
-from qig.config import conf_dir, method_name, register
+from qig.config import conf_dir, register
+from qig.config.composed import typed_job
 from qig.config.schema import Config
 from qig.config.validation import resolve
 from qig.errors import ConfigError, StoreError, choices
@@ -149,13 +149,7 @@ def _composed_sweep(name: str, words: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _config(job: Job) -> Config:
-    composed = compose("config", list(job.overrides), return_hydra_config=True)
-    method = method_name(composed.hydra.runtime.choices)
-    with flag_override(composed, ["struct", "readonly"], False):
-        del composed["hydra"]
-    config = OmegaConf.to_object(composed)
-    config.method = method
-    return resolve(config)
+    return resolve(typed_job(compose("config", list(job.overrides), return_hydra_config=True)))
 
 
 @contextmanager

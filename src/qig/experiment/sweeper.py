@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from qig.config.threads import available_threads
+from qig.experiment import launchers
 from qig.experiment.jobs import jobs
+from qig.experiment.launchers import check_installed
+from qig.experiment.launching import SweepJob, check_ended, launch_all, note_if_in_store, outcome_in_store, place
 from qig.experiment.spec import read_figures, read_table
 
 
@@ -27,7 +33,10 @@ class ArmSweeperConf:
 
 
 class ArmSweeper(BasicSweeper):
-    """Without arms it is Hydra's own. A table or figure that cannot be made later is refused before anything runs."""
+    """Hydra's own, with arms, and with jobs that neither run twice nor stop each other (see ``launching``).
+
+    A table or figure that cannot be made later is refused before anything runs.
+    """
 
     def __init__(
         self,
@@ -43,9 +52,40 @@ class ArmSweeper(BasicSweeper):
             read_table(plain(table), self.arms)
         read_figures(plain(figures))
 
-    def sweep(self, arguments: list[str]) -> Any:
+    def setup(self, *, config: DictConfig, **given: Any) -> None:
+        check_installed(config.hydra.launcher._target_)
+        super().setup(config=config, **given)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run what the store lacks of the jobs; all are composed before any of them starts.
+
+        Raises:
+            ConfigError: a job cannot be composed; nothing has run.
+            JobsFailed: some have failed; the others are done.
+        """
         self._arguments = arguments
-        return super().sweep(arguments)
+        folder = Path(self.config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+        batches = [[self._with_threads(words) for words in batch]
+                   for batch in self.split_arguments([], self.max_batch_size)]
+        number = count(0)
+        placed = [[self._placed(next(number), words) for words in batch] for batch in batches]
+        for batch in placed:
+            launch_all(self.launcher, [job for job, composed in batch
+                                       if not note_if_in_store(job, composed, outcome_in_store)])
+        check_ended([job for batch in placed for job, _ in batch])
+
+    def _placed(self, number: int, words: list[str]) -> tuple[SweepJob, DictConfig]:
+        composed = self.hydra_context.config_loader.load_sweep_config(self.config, words)
+        return place(composed, number, words), composed
+
+    def _with_threads(self, words: list[str]) -> list[str]:
+        """The number of threads is part of a run's identity: it is that of this machine, wherever the job runs."""
+        open_here = "threads" in self.config and self.config.threads is None
+        if not open_here or any(word.partition("=")[0] == "threads" for word in words):
+            return words
+        return [*words, f"threads={available_threads()}"]
 
     def split_arguments(self, overrides: list, max_batch_size: int | None) -> list[list[list[str]]]:
         batch = [list(job.overrides) for job in jobs(self.params, self.arms, self._arguments)]
@@ -58,6 +98,7 @@ def plain(values: Any) -> Any:
 
 
 def register() -> None:
-    """Make ``hydra/sweeper=arms`` known to Hydra."""
+    """Make ``hydra/sweeper=arms`` and our launchers known to Hydra."""
+    launchers.register()
     Plugins.instance().register(ArmSweeper)
     ConfigStore.instance().store(group="hydra/sweeper", name="arms", node=ArmSweeperConf, provider="qig", replace=True)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shlex
+from collections import Counter
 from collections.abc import Callable, Sequence
+from io import StringIO
 from pathlib import Path
 
 from qig.errors import QigError, StoreError
 from qig.report.comparison import Compared, by_type, comparison
 from qig.report.figures.collect import worth_a_picture, write_run_figure
-from qig.report.jobs import Job, compared
+from qig.report.jobs import FAILED, Job, compared
 from qig.report.records import Run
 from qig.report.render import terminal, write, write_atomically
 
@@ -20,7 +24,7 @@ def close(folder: Path, jobs: Sequence[Job], *, figures: int = 1, show: Callable
     Returns what was written. A run that cannot be read, or cannot be compared, is named and does not stop the rest.
     """
     rows, problems = compared(jobs)
-    written: list[Path] = []
+    written = [_write_jobs(jobs, folder)]
     try:
         if rows:
             written += _tables(rows, folder, problems, show)
@@ -28,7 +32,7 @@ def close(folder: Path, jobs: Sequence[Job], *, figures: int = 1, show: Callable
     finally:
         # Whatever becomes of the tables, failed jobs are named.
         show(summary(jobs, problems))
-    if written:
+    if rows:
         show(f"Written to {folder}: {', '.join(path.name for path in written)}")
     return written
 
@@ -71,12 +75,23 @@ def _figures(runs: Sequence[Run], folder: Path, most: int, problems: list[str]) 
 
 
 def summary(jobs: Sequence[Job], problems: Sequence[str]) -> str:
-    """``4 jobs: 3 finished (2 from the store), 1 failed``, then a line for each failure and problem."""
-    failed = [job for job in jobs if job.error is not None]
-    cached = sum(job.cached for job in jobs)
-    head = f"{len(jobs)} job{'s' if len(jobs) != 1 else ''}: {len(jobs) - len(failed)} finished"
-    lines = [head + (f" ({cached} from the store)" if cached else "") + f", {len(failed)} failed"]
-    for job in failed:
-        overrides = f" ({' '.join(job.overrides)})" if job.overrides else ""
-        lines.append(f"  failed: {job.folder.name}{overrides}: {job.error}")
+    """``4 jobs: 2 done, 1 cached, 1 failed``, then a line for each failure and problem."""
+    count = Counter(job.outcome for job in jobs)
+    lines = [f"{len(jobs)} job{'s' if len(jobs) != 1 else ''}: "
+             + ", ".join(f"{count[outcome]} {outcome}" for outcome in ("done", "cached", FAILED))]
+    for job in jobs:
+        if job.error is not None:
+            overrides = f" ({' '.join(job.overrides)})" if job.overrides else ""
+            lines.append(f"  failed: {job.folder.name}{overrides}: {job.error}")
     return "\n".join([*lines, *(f"  note: {problem}" for problem in problems)])
+
+
+def _write_jobs(jobs: Sequence[Job], folder: Path) -> Path:
+    """jobs.csv: a line a job, how it ended, its run, its words, and why it failed."""
+    text = StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("job", "outcome", "run", "overrides", "error"))
+    for job in jobs:
+        table.writerow((job.folder.name, job.outcome, job.run or "", shlex.join(job.overrides), job.error or ""))
+    write_atomically(folder / "jobs.csv", text.getvalue())
+    return folder / "jobs.csv"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from qig.errors import StoreError
+from qig.errors import QigError, StoreError
 from qig.report.comparison import Compared
 from qig.report.records import Run, load_run
+from qig.report.render import write_atomically
 
 RUN_FILE = "run.json"
 STATE_FILE = "job.json"
+STARTED, COMPLETED, FAILED = "started", "completed", "failed"
 UNFINISHED = "ended without a word (killed, or still running)"
 
 
@@ -27,6 +30,36 @@ class Job:
     cached: bool = False
     baselines: dict[str, str | None] = field(default_factory=dict)
     error: str | None = None
+
+    @property
+    def outcome(self) -> str:
+        """``failed``, ``cached`` (the store had the run already) or ``done``."""
+        return FAILED if self.error is not None else "cached" if self.cached else "done"
+
+
+def leave_run(folder: Path, left: Mapping[str, Any]) -> None:
+    """Write run.json: the ids of a job's run and of those that it is compared with, their store, and if it had it."""
+    write_atomically(folder / RUN_FILE, json.dumps(left) + "\n")
+
+
+def leave_state(folder: Path, status: str, overrides: Sequence[str], error: str | None = None) -> None:
+    """Write job.json: STARTED, COMPLETED or FAILED, the job's words, and why it failed."""
+    state = {"status": status, "overrides": list(overrides), "error": error}
+    write_atomically(folder / STATE_FILE, json.dumps(state, indent=2) + "\n")
+
+
+def status(folder: Path) -> str | None:
+    """What job.json says, or None where there is none."""
+    try:
+        return _read(folder / STATE_FILE)["status"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def error_line(error: BaseException) -> str:
+    """An exception in one line; its kind goes without saying where the message is meant for the user."""
+    kind = "" if isinstance(error, QigError) else f"{type(error).__name__}: "
+    return f"{kind}{error}".strip().splitlines()[0]
 
 
 def fingerprint(folder: Path) -> dict[Path, int]:
@@ -49,9 +82,9 @@ def read_jobs(folder: Path, before: dict[Path, int] | None = None) -> list[Job]:
 def read_job(folder: Path) -> Job:
     """One job's folder; whatever is wrong with it becomes the job's ``error``."""
     try:
-        state = _read(folder / STATE_FILE) or {"status": "completed"}
+        state = _read(folder / STATE_FILE) or {"status": COMPLETED}
         overrides = state.get("overrides", ())
-        if state["status"] != "completed":
+        if state["status"] != COMPLETED:
             return Job(folder, overrides, error=state.get("error") or UNFINISHED)
         left = _read(folder / RUN_FILE)
         if left is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from qig.errors import QigError
-from qig.report.jobs import STATE_FILE, fingerprint, read_jobs
-from qig.report.render import write_atomically
+from qig.report.jobs import COMPLETED, FAILED, STARTED, error_line, fingerprint, leave_state, read_jobs
 from qig.store import disk_trouble
 
 log = logging.getLogger(__name__)
@@ -38,7 +35,7 @@ class ClosingTable(Callback):
         self._guarded(lambda: self._remember(config.hydra.sweep.dir))
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self._guarded(lambda: _note(config, "started"))
+        self._guarded(lambda: _note(config, STARTED))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         self._guarded(lambda: _note(config, *_outcome(job_return)))
@@ -78,15 +75,11 @@ def _note(config: DictConfig, status: str, error: str | None = None) -> None:
     """Write job.json into the job's output folder."""
     folder = Path(config.hydra.runtime.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    overrides = OmegaConf.to_container(config.hydra.overrides.task)
-    state = {"status": status, "overrides": overrides, "error": error}
-    write_atomically(folder / STATE_FILE, json.dumps(state, indent=2) + "\n")
+    leave_state(folder, status, OmegaConf.to_container(config.hydra.overrides.task), error)
 
 
 def _outcome(job_return: JobReturn) -> tuple[str, str | None]:
     if job_return.status is JobStatus.COMPLETED:
-        return "completed", None
+        return COMPLETED, None
     # The public property would raise the job's exception a second time, and print while doing so.
-    error = job_return._return_value
-    kind = "" if isinstance(error, QigError) else f"{type(error).__name__}: "
-    return "failed", f"{kind}{error}".strip().splitlines()[0]
+    return FAILED, error_line(job_return._return_value)

@@ -1,0 +1,110 @@
+"""Sweeps on every launcher: a failed or killed job stops nobody, and a second start runs only what is missing."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import qig
+from qig.errors import ConfigError
+from qig.experiment import launchers
+
+APP = Path(__file__).with_name("swept_app.py")
+LAUNCHERS = {
+    "basic": [],
+    "joblib": ["hydra.launcher.n_jobs=2"],
+    "submitit_local": ["hydra.launcher.parallelism=2"],
+    "ray": ["hydra.launcher.ray.init.num_cpus=2"],
+}
+MATRIX = ["a=range(12)", "b=0,1"]
+FEW = ["a=0,1,2"]
+
+
+def sweep(folder: Path, launcher: str, *words: str) -> subprocess.CompletedProcess:
+    env = {**os.environ, "PYTHONPATH": str(Path(qig.__file__).parents[1]), "RAY_DEDUP_LOGS": "0"}
+    command = [sys.executable, str(APP), "-m", *words, f"hydra/launcher={launcher}", *LAUNCHERS[launcher]]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=500)
+
+
+def ran(folder: Path) -> list[str]:
+    """The jobs that have run since this was last asked, sorted."""
+    file = folder / "ran"
+    found = sorted(file.read_text().split()) if file.exists() else []
+    file.unlink(missing_ok=True)
+    return found
+
+
+def table(folder: Path) -> dict[str, tuple[str, str]]:
+    with (folder / "out" / "jobs.csv").open() as stream:
+        return {row["job"]: (row["outcome"], row["error"]) for row in csv.DictReader(stream)}
+
+
+def wish(folder: Path, what: str, *jobs: str) -> None:
+    (folder / what).mkdir(exist_ok=True)
+    for job in jobs:
+        (folder / what / job).touch()
+
+
+def test_the_second_start_of_a_matrix_runs_only_the_two_that_failed(tmp_path):
+    wish(tmp_path, "broken", "3-1", "7-0")
+    first = sweep(tmp_path, "basic", *MATRIX)
+    assert first.returncode == 1
+    assert "24 jobs: 22 done, 0 cached, 2 failed" in first.stdout
+    assert "error: 2 of 24 jobs failed; the same command runs them again" in first.stderr
+    assert first.stdout.count("ValueError: no luck with 3-1") == first.stdout.count("no luck with 7-0") == 1
+    assert len(ran(tmp_path)) == 24
+    assert list(table(tmp_path)) == [str(number) for number in range(24)]
+
+    shutil.rmtree(tmp_path / "broken")
+    second = sweep(tmp_path, "basic", *MATRIX)
+    assert second.returncode == 0, second.stderr
+    assert ran(tmp_path) == ["3-1", "7-0"]
+    assert "24 jobs: 2 done, 22 cached, 0 failed" in second.stdout
+
+
+@pytest.mark.parametrize("launcher", list(LAUNCHERS)[1:])
+def test_jobs_that_raise_or_are_killed_take_no_other_job_with_them(tmp_path, launcher):
+    wish(tmp_path, "broken", "1-0")
+    wish(tmp_path, "deadly", "2-0")
+    first = sweep(tmp_path, launcher, "a=range(5)")
+    assert first.returncode == 1
+    assert "5 jobs: 3 done, 0 cached, 2 failed" in first.stdout
+    outcomes = table(tmp_path)
+    assert [outcomes[str(job)][0] for job in range(5)] == ["done", "failed", "failed", "done", "done"]
+    assert outcomes["1"][1] == "ValueError: no luck with 1-0"
+    assert re.match("TerminatedWorkerError|UncompletedJobError|WorkerCrashedError", outcomes["2"][1])
+    assert set(ran(tmp_path)) == {f"{job}-0" for job in range(5)}
+
+    shutil.rmtree(tmp_path / "deadly")
+    second = sweep(tmp_path, "basic", "a=range(5)")  # any launcher goes on where another one left off
+    assert "5 jobs: 1 done, 3 cached, 1 failed" in second.stdout
+    assert ran(tmp_path) == ["1-0", "2-0"]
+
+
+def test_a_job_that_exits_and_a_damaged_record_in_batches(tmp_path):
+    wish(tmp_path, "leaving", "0-0")
+    assert sweep(tmp_path, "basic", *FEW, "hydra.sweeper.max_batch_size=2").returncode == 1
+    assert table(tmp_path)["0"] == ("failed", "SystemExit: 3")
+    assert ran(tmp_path) == ["0-0", "1-0", "2-0"]
+    (tmp_path / "store" / "runs" / "run-2-0" / "record.json").write_text("{}")
+    shutil.rmtree(tmp_path / "leaving")
+    assert sweep(tmp_path, "basic", *FEW, "hydra.sweeper.max_batch_size=2").returncode == 0
+    assert ran(tmp_path) == ["0-0", "2-0"]
+
+
+def test_what_cannot_be_composed_stops_everything_before_anything_runs(tmp_path):
+    found = sweep(tmp_path, "basic", "a=0,1", "c=3")
+    assert found.returncode != 0 and "c" in found.stderr
+    assert ran(tmp_path) == []
+
+
+def test_a_launcher_whose_plugin_is_not_installed_is_refused():
+    with pytest.raises(ConfigError, match=r"needs hydra_plugins\.\w+, which is not installed: pip install 'qig\[clu"):
+        launchers.check_installed("hydra_plugins.hydra_none_launcher.Launcher")
