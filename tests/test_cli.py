@@ -91,7 +91,7 @@ def test_run_then_the_same_run_then_a_sweep_with_a_failing_job(tmp_path):
 
     first = run(*common, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
-    assert "1 job: 1 finished" in first.stdout + first.stderr
+    assert "1 job: 1 done" in first.stdout + first.stderr
     made = {folder.parent.name for folder in records(tmp_path / "store")}
     assert made == {"runs", "quantized", "evaluation"}
     before = sorted(records(tmp_path / "store"))
@@ -106,6 +106,6 @@ def test_run_then_the_same_run_then_a_sweep_with_a_failing_job(tmp_path):
     sweep = run("-m", *common, "quant.weights.group_size=100,128", cwd=tmp_path)
     told = sweep.stdout + sweep.stderr
     assert sweep.returncode != 0
-    assert "2 jobs: 1 finished (1 from the store), 1 failed" in told
+    assert "2 jobs: 0 done, 1 cached, 1 failed" in told
     assert "group_size=100 does not divide" in told and "Traceback" not in told
     assert sorted(records(tmp_path / "store")) == before

@@ -99,7 +99,7 @@ def test_every_way_to_fail_is_counted_and_named(runs, tmp_path):
     (tmp_path / "4" / "run.json").write_text("{broken")
     leave(tmp_path / "5", "missing", store=runs)
     text = shown(tmp_path, figures=0)
-    assert "6 jobs: 2 finished (1 from the store), 4 failed" in text
+    assert "6 jobs: 1 done, 1 cached, 4 failed" in text
     assert "failed: 1 (x=1): ValueError: no" in text
     assert "failed: 2: ended without a word" in text
     assert "failed: 3: completed without leaving run.json" in text
@@ -113,7 +113,7 @@ def test_runs_that_cannot_be_compared_are_noted_not_raised(runs, tmp_path, task_
     leave(tmp_path / "0", "other", store=runs)
     text = shown(tmp_path, figures=0)
     assert "note: no comparison: runs other (qig) and full (none) were evaluated on different samples" in text
-    assert "1 job: 1 finished, 0 failed" in text
+    assert "1 job: 1 done, 0 cached, 0 failed" in text
     assert not (tmp_path / "comparison.csv").exists()
 
 
@@ -124,7 +124,7 @@ def test_failures_are_named_even_if_the_tables_break(runs, tmp_path, monkeypatch
     lines = []
     with pytest.raises(ZeroDivisionError):
         close(tmp_path, read_jobs(tmp_path), show=lines.append)
-    assert "2 jobs: 1 finished, 1 failed" in lines[0]
+    assert "2 jobs: 1 done, 0 cached, 1 failed" in lines[0]
 
 
 def test_untouched_folders_of_an_earlier_sweep_are_left_out(runs, tmp_path):
@@ -166,7 +166,7 @@ def test_a_sweep_with_a_failed_job_closes_and_still_fails(runs, tmp_path):
     result = hydra_app(runs, tmp_path, "-m", "run=a,b", "fail=no,raise")
     assert result.returncode != 0
     assert "no such checkpoint" in result.stderr
-    assert "4 jobs: 2 finished, 2 failed" in result.stdout
+    assert "4 jobs: 2 done, 0 cached, 2 failed" in result.stdout
     assert "ValueError: no such checkpoint" in result.stdout
     assert "run=b fail=raise" in result.stdout
     assert result.stdout.count("75.0 [50.0, 100.0]") == 2
@@ -180,7 +180,7 @@ def test_a_sweep_with_a_failed_job_closes_and_still_fails(runs, tmp_path):
 def test_one_run_closes_in_its_folder(runs, tmp_path):
     result = hydra_app(runs, tmp_path, "run=b")
     assert result.returncode == 0, result.stderr
-    assert "1 job: 1 finished, 0 failed" in result.stdout
+    assert "1 job: 1 done, 0 cached, 0 failed" in result.stdout
     assert (tmp_path / "out" / "comparison.csv").is_file()
     assert result.stderr == ""
 
@@ -203,7 +203,7 @@ def test_a_failed_single_run_leaves_hydras_error_and_no_table(runs, tmp_path):
 def test_a_job_that_exits_is_a_failure(runs, tmp_path):
     result = hydra_app(runs, tmp_path, "-m", "fail=exit")
     assert result.returncode == 3
-    assert "1 job: 0 finished, 1 failed" in result.stdout
+    assert "1 job: 0 done, 0 cached, 1 failed" in result.stdout
     assert "SystemExit: 3" in result.stdout
 
 

@@ -93,5 +93,6 @@ def _write_jobs(jobs: Sequence[Job], folder: Path) -> Path:
     table.writerow(("job", "outcome", "run", "overrides", "error"))
     for job in jobs:
         table.writerow((job.folder.name, job.outcome, job.run or "", shlex.join(job.overrides), job.error or ""))
+    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "jobs.csv", text.getvalue())
     return folder / "jobs.csv"

@@ -6,6 +6,7 @@ died is a failed job among the others.
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,11 @@ class SlurmLauncher(_Gathering):
     """One job array. A job that is out of time or preempted is requeued, and goes on at its last finished block."""
 
     _EXECUTOR = "slurm"
+
+    def __call__(self, *arguments: Any) -> JobReturn:
+        # SIGTERM is left to submitit, which works on until SLURM kills: scancel sends it, too.
+        signal.signal(signal.SIGUSR1, signal.getsignal(signal.SIGUSR2))  # what submitit requeues at
+        return super().__call__(*arguments)
 
 
 class LocalLauncher(_Gathering):
