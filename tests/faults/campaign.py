@@ -36,8 +36,8 @@ class Campaign:
         self.costs: dict[str, tuple[float, int]] = {}
         self.trials = 0
 
-    def undisturbed(self) -> None:
-        """The references; one of them twice, since a run that does not repeat itself proves nothing."""
+    def undisturbed(self, twice: bool) -> None:
+        """The references; one of them ``twice``, since a run that does not repeat itself proves nothing."""
         for name in self.names:
             begin = time.monotonic()
             bench = Bench(self.root / f"reference-{name}")
@@ -46,6 +46,8 @@ class Campaign:
                 sys.exit(f"the undisturbed run {name} failed: {child.said()[-3000:]}")
             self.references[name], self.costs[name] = bench.store, (time.monotonic() - begin, child.count())
             print(f"undisturbed {name}: {self.costs[name][0]:.1f} s", flush=True)
+        if not twice:
+            return
         again = Bench(self.root / "again")
         again.run(self.names[0])
         if found := differences(again.store, self.references[self.names[0]]):
@@ -119,9 +121,9 @@ def main() -> None:
     campaign = Campaign(root, arguments.seed, list(RUNS)[:1] if arguments.quick else RUNS)
     share = 0.1 if arguments.quick else 1.0
     try:
-        campaign.undisturbed()
+        campaign.undisturbed(twice=not arguments.quick)
         steps = {
-            "kills": lambda: campaign.kills(5 if arguments.quick else arguments.kills),
+            "kills": lambda: campaign.kills(min(5, arguments.kills) if arguments.quick else arguments.kills),
             "signals": lambda: [campaign.kills(max(1, round(8 * share)), kind)
                                 for kind in (signal.SIGTERM, signal.SIGUSR1)],
             "crowds": lambda: campaign.crowds(share),
