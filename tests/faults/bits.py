@@ -23,8 +23,7 @@ def differences(store: Path, reference: Path) -> list[str]:
         if damage:
             found.append(f"{name}: {damage}")
         found += [f"{name}: {what}" for what in _folders_differ(ours[name], theirs[name])]
-    locks = store / "locks"
-    left = [path.name for path in locks.iterdir()] if locks.is_dir() else []
+    left = [f"{path.parent.name}/{path.name}" for path in store.glob("locks/*/*")]  # an empty lock is a free one
     partial = [path.name for path in store.glob("*/.partial-*")]
     return found + [f"left behind: {name}" for name in (*left, *partial)]
 
