@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qig.store import MANIFEST, find_damage
 
-VOLATILE = {"created", "timings", "seconds", "memory", "path"}
+VOLATILE = {"created", "timings", "seconds", "processor_seconds", "memory", "store"}
 """When, how long, how much memory."""
 UNCOMPARED = {MANIFEST, "seconds.json"}
 
@@ -52,5 +52,5 @@ def _content(file: Path) -> object:
 
 def _steady(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _steady(part) for key, part in value.items() if key not in VOLATILE and key != "store"}
+        return {key: _steady(part) for key, part in value.items() if key not in VOLATILE}
     return [_steady(part) for part in value] if isinstance(value, list) else value
