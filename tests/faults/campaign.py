@@ -11,6 +11,7 @@ import argparse
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ from faults.bits import differences
 from faults.report import Cases, write
 from faults.workload import COMMON, RUNS, Bench, warm
 
-PARTS = ("kills", "signals", "crowds", "damage", "disks", "clocks", "services")
+PARTS = ("kills", "signals", "damage", "disks", "clocks", "services", "crowds")
 
 
 class Campaign:
@@ -54,11 +55,15 @@ class Campaign:
             sys.exit(f"two undisturbed runs differ: {found}")
 
     def trial(self, function: Callable, *arguments, **options):
-        """One trial on the next configuration, in a new folder."""
+        """One trial on the next configuration, in a new folder; one that cannot be carried out counts as wrong."""
         name = self.names[self.trials % len(self.names)]
         self.trials += 1
-        return function(self.cases, name, self.references[name], *arguments, root=self.root / f"trial-{self.trials}",
-                        **options)  # fmt: skip
+        root = self.root / f"trial-{self.trials}"
+        try:
+            return function(self.cases, name, self.references[name], *arguments, root=root, **options)
+        except (OSError, subprocess.SubprocessError) as error:
+            self.cases.add(f"{function.__name__} could not be tried", 0, [f"{type(error).__name__}: {error}"])
+            return None
 
     def cost(self) -> tuple[float, int]:
         return self.costs[self.names[self.trials % len(self.names)]]
@@ -68,7 +73,7 @@ class Campaign:
         while (done := self.cases.kinds[name].faults if name in self.cases.kinds else 0) < number:
             some = min(number - done, 8)
             hit = self.trial(kills.killed_runs, self.cost(), some, self.chance, number=kind)
-            self.cases.stages.update(hit)
+            self.cases.stages.update(hit or {})
 
     def crowds(self, share: float) -> None:
         for size, killed in ((2, 0), (4, 0), (2, 1), (4, 3)):
@@ -132,16 +137,17 @@ def main() -> None:
             "clocks": lambda: campaign.clocks(share),
             "services": campaign.services,
         }  # fmt: skip
-        for part in arguments.only:
+        for i, part in enumerate(arguments.only):
             steps[part]()
+            left = {part: "the campaign ended before it" for part in arguments.only[i + 1 :]}
+            record = campaign.cases.record(
+                {"commit": _commit(), "seed": arguments.seed, "seconds": time.monotonic() - begin,
+                 "model": COMMON[0].partition("=")[2], "runs": ", ".join(campaign.names)}, left)  # fmt: skip
+            if arguments.to:  # after each part, so that a campaign that is cut short is not lost
+                write(record, arguments.to)
     finally:
         if not arguments.keep:
             shutil.rmtree(root, ignore_errors=True)
-    about = {"commit": _commit(), "seed": arguments.seed, "seconds": time.monotonic() - begin,
-             "model": COMMON[0].partition("=")[2], "runs": ", ".join(campaign.names)}  # fmt: skip
-    record = campaign.cases.record(about)
-    if arguments.to:
-        write(record, arguments.to)
     print(f"{record['faults']} faults in {record['trials']} trials, {record['wrong']} kinds of fault with wrong ends")
     sys.exit(0 if campaign.cases.ok else 1)
 

@@ -45,7 +45,8 @@ class Cases:
     def ok(self) -> bool:
         return not any(kind.wrong for kind in self.kinds.values())
 
-    def record(self, about: dict) -> dict:
+    def record(self, about: dict, left: dict[str, str]) -> dict:
+        """All of it, with ``left``: parts that were not run, and why."""
         lost = [count for kind in self.kinds.values() for count in kind.lost]
         return {
             **about,
@@ -55,7 +56,7 @@ class Cases:
             "kills_by_stage": dict(sorted(self.stages.items())),
             "units_lost_per_kill": {"mean": sum(lost) / len(lost) if lost else None, "max": max(lost, default=None)},
             "kinds": {name: vars(kind) for name, kind in self.kinds.items()},
-            "skipped": self.skipped,
+            "skipped": {**self.skipped, **left},
         }
 
 
