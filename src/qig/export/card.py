@@ -50,7 +50,7 @@ def model_card(source: Source, folder: Path, name: str) -> str:
         _calibration(run),
         "## Results",
         markdown(comparison([_beside_baselines(run)])).strip(),
-        f"Evaluated, as the fake-quantized model, with {_versions(run.record['versions'])}.",
+        _evaluated(run.record["versions"]),
         "## Size",
         _size_table(source, folder),
         "## Loading",
@@ -61,8 +61,9 @@ def model_card(source: Source, folder: Path, name: str) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _versions(versions: dict[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
+def _evaluated(versions: dict[str, str]) -> str:
+    asked = ", ".join(f"{name} {version}" for name, version in versions.items()) or "running text"
+    return f"Evaluated, as the fake-quantized model, with {asked}."
 
 
 def _front_matter(path: str, pipeline: str) -> str:

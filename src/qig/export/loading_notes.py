@@ -58,6 +58,10 @@ def loading(quant: Mapping[str, Any], dtype: str, name: str, text_only: bool) ->
             parts.append(HALF_PRECISION.format(dtype=dtype))
     parts += [
         f"**vLLM**: not run. By its documentation it has {_vllm(quant)}.",
+    ]
+    if text_only:
+        return "\n\n".join(parts)
+    parts += [
         "**lmms-eval**, with the `qig` package installed: run, in the same tests.",
         LMMS_EVAL.format(name=name),
     ]
