@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import shutil
 import signal
@@ -115,6 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", type=Path, help="folder for reliability.md and reliability.json")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts of the campaign")
+    parser.add_argument("--add", action="store_true", help="to what --to has of other parts, found at the same commit")
     parser.add_argument("--kills", type=int, default=100, help="SIGKILLs at random moments (default 100)")
     parser.add_argument("--quick", action="store_true", help="a handful of each, on one configuration")
     parser.add_argument("--seed", type=int, default=0, help="of moments, damages and sizes")
@@ -125,6 +127,11 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(prefix="qig-faults-"))
     campaign = Campaign(root, arguments.seed, list(RUNS)[:1] if arguments.quick else RUNS)
     share = 0.1 if arguments.quick else 1.0
+    before = json.loads((arguments.to / "reliability.json").read_text()) if arguments.add else None
+    if before is not None:
+        if before["commit"] != _commit():
+            sys.exit(f"{arguments.to} was found at {before['commit']}, this is {_commit()}")
+        begin -= campaign.cases.load(before)
     try:
         campaign.undisturbed(twice=not arguments.quick)
         steps = {
@@ -140,6 +147,8 @@ def main() -> None:
         for i, part in enumerate(arguments.only):
             steps[part]()
             left = {part: "the campaign ended before it" for part in arguments.only[i + 1 :]}
+            if before is not None:
+                left = {part: why for part, why in before["skipped"].items() if part not in arguments.only[: i + 1]}
             record = campaign.cases.record(
                 {"commit": _commit(), "seed": arguments.seed, "seconds": time.monotonic() - begin,
                  "model": COMMON[0].partition("=")[2], "runs": ", ".join(campaign.names)}, left)  # fmt: skip

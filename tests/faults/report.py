@@ -41,6 +41,12 @@ class Cases:
         found.right += not (wrong or over)
         print(f"{kind}: {faults} faults, {'; '.join([*wrong, *over]) or 'right'}", flush=True)
 
+    def load(self, record: dict) -> float:
+        """What an earlier campaign, of other parts, found; returns the seconds it took."""
+        self.kinds = {name: Kind(**kind) for name, kind in record["kinds"].items()}
+        self.stages.update(record["kills_by_stage"])
+        return record["seconds"]
+
     @property
     def ok(self) -> bool:
         return not any(kind.wrong for kind in self.kinds.values())
