@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from qig.repository import repository
+from qig.repository import Repository, repository
 
 PACKAGES = (
     "qig", "torch", "torchvision", "transformers", "accelerate", "safetensors", "lmms-eval", "datasets",
@@ -37,9 +37,12 @@ def quiet() -> None:
     logging.getLogger("accelerate.big_modeling").setLevel(logging.ERROR)
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Python, platform, processor or accelerator, threads, packages, chosen variables, state of the repository."""
-    clone = repository()
+def environment(device: torch.device, clone: Repository | None = None) -> dict[str, Any]:
+    """Python, platform, processor or accelerator, threads, packages, chosen variables, state of the repository.
+
+    ``clone``: that state where the caller knows it already.
+    """
+    clone = clone or repository()
     return {
         "python": sys.version.split()[0],
         "platform": " ".join((platform.system(), platform.machine(), *platform.libc_ver())).strip(),

@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qig.config import identity
 from qig.config.schema import Config
@@ -74,16 +73,11 @@ class Stages:
     def _make(self, folder: Path, config: Config, keys: Keys, title: str) -> None:
         import torch
 
-        from qig.blockwise.timing import larger
-        from qig.environment import environment, quiet
-        from qig.models.loading import open_model
-        from qig.quantized import RECORD, model_bytes
+        from qig.environment import quiet
+        from qig.record import write_record
 
         device = torch.device(self.device)
         quiet()
-        quantized: dict[str, Any] = {
-            "sites": [], "timings": {}, "memory": {}, "calibration": None, "without_deterministic_form": []
-        }  # fmt: skip
         stage = None
         if keys.quantized is not None:
             log.info("%s: quantizing", title)
@@ -95,48 +89,12 @@ class Stages:
             stage, _ = self.store.make(
                 "quantized", keys.quantized, lambda f: _quantize(config, device, f, shared), resumable=True
             )
-            quantized = json.loads((stage / RECORD).read_text())
         text = [config.evaluation.text.corpus] if config.evaluation.text is not None else []
         log.info("%s: evaluating on %s", title, ", ".join([*config.evaluation.tasks, *text]))
         samples, _ = self.store.make(
             "evaluation", keys.evaluation, lambda f: _evaluate(config, device, stage, f), resumable=True
         )
-        evaluated = json.loads((samples / "evaluation.json").read_text())
-        write_json(
-            folder / "record.json",
-            {
-                "id": keys.run,
-                "method": config.method,
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                "config": asdict(config),
-                "stages": {
-                    "calibration": quantized["calibration"],
-                    "gradients": keys.gradients,
-                    "quantized": keys.quantized,
-                    "evaluation": keys.evaluation,
-                },
-                "checkpoint": {"path": config.model.path, "sha256": self.checkpoint_hash},
-                "environment": environment(device),
-                "determinism": {
-                    "seeds": {
-                        "python, numpy, torch": {"quantization": config.seed, "evaluation": config.evaluation.seed},
-                        "lmms-eval": config.evaluation.seed,
-                        "calibration": config.calibration.seed,
-                    },
-                    "deterministic_kernels": True,
-                    "without_deterministic_form": sorted(
-                        {*quantized["without_deterministic_form"], *evaluated["without_deterministic_form"]}
-                    ),
-                },
-                "timings": {**quantized["timings"], **evaluated["timings"]},
-                "memory": larger(quantized["memory"], evaluated["memory"]),
-                "model_bytes": quantized.get("model_bytes") or model_bytes(open_model(config.model, device), None),
-                "sites": quantized["sites"],
-                "metrics": evaluated["metrics"],
-                "protocol": evaluated["protocol"],
-                "versions": evaluated["versions"],
-            },
-        )
+        write_record(folder, config, keys, (self.checkpoint_hash, self.calibration_hash), device, stage, samples)
 
 
 def _quantize(config: Config, device: torch.device, folder: Path, gradients: Callable | None) -> None:

@@ -39,7 +39,7 @@ def open_source(run: str, store: Path) -> Source:
         StoreError: no such run, one that has not finished, that quantizes nothing, or whose integers are damaged.
         ModelError: the checkpoint is gone, or another one stands in its place.
     """
-    found = _find(run, store)
+    found = find_run(run, store)
     stage = found.quantized_folder
     if stage is None:
         raise StoreError(f"run {found.id} is a 16-bit run: there are no integers to export")
@@ -53,7 +53,12 @@ def open_source(run: str, store: Path) -> Source:
     return Source(found, stage, directory)
 
 
-def _find(run: str, store: Path) -> Run:
+def find_run(run: str, store: Path) -> Run:
+    """The run of an id (or the beginning of one), of its folder in a store, or of the output folder of its job.
+
+    Raises:
+        StoreError: no such run, or one that has not finished.
+    """
     folder = Path(run)
     if (folder / RUN_FILE).is_file():
         left = json.loads((folder / RUN_FILE).read_text())

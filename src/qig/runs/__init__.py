@@ -1,0 +1,1 @@
+"""``qig-runs``: what a store holds, one file a subcommand; docs/RUNS.md shows each."""

@@ -1,0 +1,79 @@
+"""``qig-runs list [KEY=VALUE ...]``: the finished runs, newest last.
+
+KEY is method, model, setting, or any key of the configuration (sensitivity.kind, calibration.samples); several must all
+hold, and VALUE may be a pattern (model=tiny_*).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from tabulate import tabulate
+
+from qig.errors import ConfigError, StoreError, choices
+from qig.report.differing import flatten
+from qig.report.records import Run
+from qig.runs.lookup import all_runs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("where", nargs="*", metavar="KEY=VALUE", help="only runs for which this holds")
+
+
+def run(options: argparse.Namespace) -> int:
+    runs, problems = all_runs(options.store)
+    chosen = [one for one in runs if _holds(one, _conditions(options.where, runs))]
+    rows = [_row(one) for one in sorted(chosen, key=lambda one: str(one.record.get("created")))]
+    if rows:
+        print(tabulate(rows, headers="keys", disable_numparse=True))
+    print(f"{len(rows)} of {len(runs)} runs in {options.store}")
+    for problem in problems:
+        print(f"  unreadable: {problem}")
+    return 0
+
+
+def values(one: Run) -> dict[str, Any]:
+    """Every key that a run can be chosen by."""
+    return {**flatten(one.config), "method": one.method, "model": one.model, "setting": one.setting}
+
+
+def _conditions(words: list[str], runs: list[Run]) -> Mapping[str, str]:
+    known = {key for one in runs for key in values(one)}
+    conditions = {}
+    for word in words:
+        key, separator, value = word.partition("=")
+        if not separator:
+            raise ConfigError(f"{word!r}: expected KEY=VALUE, such as method=qig")
+        if runs and key not in known:
+            raise StoreError(choices(key, known, "key"))
+        conditions[key] = value
+    return conditions
+
+
+def _holds(one: Run, conditions: Mapping[str, str]) -> bool:
+    found = values(one)
+    return all(key in found and fnmatchcase(_word(found[key]), value) for key, value in conditions.items())
+
+
+def _word(value: Any) -> str:
+    """A value as it is written on the command line."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_word, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _row(one: Run) -> dict[str, str]:
+    git = (one.record.get("environment") or {}).get("git") or {}
+    scores = [metric["accuracy"] for metric in one.record["metrics"].values() if metric.get("accuracy") is not None]
+    return {
+        "run": one.id,
+        "created": str(one.record.get("created", ""))[:16],
+        "model": one.model,
+        "setting": one.setting,
+        "method": one.method,
+        "accuracy %": f"{100 * sum(scores) / len(scores):.1f}" if scores else "",
+        "commit": str(git.get("commit") or "")[:8] + ("+" if git.get("dirty") else ""),
+    }

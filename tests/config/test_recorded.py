@@ -1,0 +1,66 @@
+"""Configurations come back from their records as they were, and records of other versions are told apart."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+from tests.config.test_config import GROUPS, METHODS, needed
+
+from qig.config.recorded import recorded_config
+from qig.config.validation import baseline, resolve
+from qig.errors import ConfigError, StoreError
+
+
+def through_json(config) -> dict:
+    record = {"id": "r", "config": asdict(config), "environment": {"git": {"commit": "c0ffee"}}}
+    return json.loads(json.dumps(record))
+
+
+def same(config) -> bool:
+    again = recorded_config(through_json(config))
+    typed = all(type(getattr(again, name)) is type(getattr(config, name)) for name in ("sensitivity", "calibration"))
+    return typed and asdict(again) == asdict(config) and asdict(resolve(again)) == asdict(resolve(config))
+
+
+@pytest.mark.parametrize(("group", "choice"), GROUPS, ids=["/".join(pair) for pair in GROUPS])
+def test_every_choice_comes_back_as_it_was(compose, group, choice):
+    try:
+        config = resolve(compose(f"{group}={choice}", *needed(group, choice)))
+    except ConfigError:
+        pytest.skip("cannot be run with the defaults of the other groups")
+    assert same(config)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_baselines_come_back_as_they_were(compose, method):
+    config = resolve(compose(f"method={method}", "quant=w4a8" if method != "none" else "quant=fp16"))
+    for name in ("none", "rtn"):
+        found = recorded_config(through_json(baseline(config, name)))
+        assert asdict(found) == asdict(baseline(config, name))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda config: config["sensitivity"].update(points=3), "points"),
+        (lambda config: config["sensitivity"].pop("nodes"), "nodes"),
+        (lambda config: config["sensitivity"].update(kind="qgi"), "did you mean 'qig'"),
+        (lambda config: config["calibration"].update(samples="many"), "many"),
+        (lambda config: config.pop("equalization"), "lacks 'equalization'"),
+        (lambda config: config.update(surprise=1), "surprise"),
+        (lambda config: config.update(sensitivity=None), "NoneType"),
+    ],
+)
+def test_records_of_other_versions_are_refused(compose, change, said):
+    record = through_json(resolve(compose("method=qig")))
+    change(record["config"])
+    with pytest.raises(StoreError, match="run r was recorded by another version") as told:
+        recorded_config(record)
+    assert said in str(told.value) and "commit c0ffee" in str(told.value)
+
+
+def test_a_record_without_a_configuration_is_refused():
+    with pytest.raises(StoreError, match="another version"):
+        recorded_config({"id": "r"})
