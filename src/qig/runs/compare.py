@@ -59,6 +59,7 @@ def _differences(first: Run, second: Run) -> list[tuple[str, ...]]:
         if math.isnan(mean):
             continue
         p = row["vs_16bit_p"] if name == "accuracy" else math.nan
-        found.append((title, f"{scale * own[name]:.4g}", f"{scale * row[name]:.4g}", f"{mean:+.4g}",
-                      "" if math.isnan(low) else f"[{low:+.4g}, {high:+.4g}]", "" if math.isnan(p) else f"{p:.3g}"))  # fmt: skip
+        interval = "" if math.isnan(low) else f"[{low:+.4g}, {high:+.4g}]"
+        sides = (f"{scale * own[name]:.4g}", f"{scale * row[name]:.4g}")
+        found.append((title, *sides, f"{mean:+.4g}", interval, "" if math.isnan(p) else f"{p:.3g}"))
     return found
