@@ -1,0 +1,72 @@
+"""What nobody needs goes, and nothing else; what is at work stays."""
+
+import json
+import os
+import time
+
+import pytest
+
+from qig.store.locks import Lock
+
+
+@pytest.fixture
+def littered(store, seal):
+    store.run("aaa")
+    store.run("bbb")
+    seal(store)
+    root = store.root
+    (root / "runs" / "bbb" / "record.json").unlink()
+    for file in (root / "runs" / "bbb").iterdir():
+        file.unlink()
+    (root / "runs" / "bbb").rmdir()  # its stages are nobody's now
+    for name in ("quantized/.partial-ccc.0123", "evaluation/.damaged-ddd"):
+        (root / name).mkdir(parents=True)
+        (root / name / "file").write_text("x" * 100)
+    lock = root / "locks" / "runs-eee"
+    lock.mkdir(parents=True)
+    gone = {"host": "elsewhere", "pid": 1, "start": 1, "space": "none"}
+    (lock / "f00.json").write_text(json.dumps(gone))
+    long_ago = time.time() - 86400
+    os.utime(lock / "f00.json", (long_ago, long_ago))
+    return root
+
+
+STAGES = ["quantized/qbbb", "evaluation/ebbb"]
+WASTE = [*STAGES, "quantized/.partial-ccc.0123", "evaluation/.damaged-ddd", "locks/runs-eee"]
+
+
+def test_it_says_what_would_go_and_removes_nothing(littered, ask):
+    before = sorted(littered.rglob("*"))
+    status, told = ask("prune")
+    assert status == 0 and "5 folders" in told and "would be removed" in told
+    assert all(f"  {name}  (" in told for name in WASTE)
+    assert sorted(littered.rglob("*")) == before
+
+
+def test_with_yes_it_goes_and_the_rest_stays(littered, ask):
+    kept = {littered / name for name in ("runs/aaa", "quantized/qaaa", "evaluation/eaaa")}
+    assert ask("prune", "--yes")[0] == 0
+    assert not any((littered / name).exists() for name in WASTE)
+    assert {path for path in littered.glob("*/*") if path.parent.name != "locks"} == kept
+    assert ask("verify")[0] == 0
+    assert ask("prune")[1].startswith("0 folders")
+
+
+def test_partial_work_can_be_kept(littered, ask):
+    ask("prune", "--yes", "--keep-partial")
+    assert (littered / "quantized/.partial-ccc.0123").is_dir() and not (littered / "quantized/qbbb").exists()
+
+
+def test_while_somebody_is_at_work_stages_and_his_partial_work_stay(littered, ask):
+    with Lock(littered / "locks", "quantized-ccc"):
+        status, told = ask("prune", "--yes")
+    assert status == 0 and "qbbb" not in told and ".partial-ccc" not in told
+    assert (littered / "quantized/qbbb").is_dir() and (littered / "quantized/.partial-ccc.0123").is_dir()
+    assert not (littered / "evaluation/.damaged-ddd").exists()
+
+
+def test_records_that_cannot_be_read_may_refer_to_anything(littered, ask):
+    (littered / "runs" / "aaa" / "record.json").write_text("{")
+    status, told = ask("prune", "--yes")
+    assert status == 1 and "1 run records cannot be read" in told
+    assert (littered / "quantized/qbbb").is_dir()

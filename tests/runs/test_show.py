@@ -1,0 +1,29 @@
+import json
+
+
+def test_a_run_by_the_beginning_of_its_id(store, seal, ask):
+    store.run("abcdef")
+    seal(store)
+    status, told = ask("show", "abc")
+    assert status == 0
+    assert "run abcdef: tiny w3a16 qig" in told and told.count("verified") == 3
+    assert "granularity: token" in told and "calibrated on 2 samples: s0, s1" in told
+
+
+def test_damage_is_shown(store, seal, ask):
+    store.run("abcdef")
+    seal(store)
+    (store.root / "evaluation" / "eabcdef" / "samples.jsonl").write_text("")
+    assert "samples.jsonl does not match its checksum" in ask("show", "abcdef")[1]
+
+
+def test_the_record_itself(store, ask):
+    store.run("abcdef")
+    told = ask("show", "abcdef", "--json")[1]
+    assert json.loads(told) == json.loads((store.root / "runs" / "abcdef" / "record.json").read_text())
+
+
+def test_an_unknown_run_is_refused_with_the_choices(store, ask):
+    store.run("abcdef")
+    status, told = ask("show", "abcdeg")
+    assert status == 1 and "did you mean 'abcdef'" in told
