@@ -15,7 +15,8 @@ from offline_wandb import exit_codes, kind, logged, offline_records, table, valu
 from qig.errors import ConfigError
 from qig.report.records import load_run
 from qig.report.summaries import per_sample, search_curves, sensitivity_shares, summary
-from qig.tracking import ENVIRONMENT, HIDDEN, SETTINGS, NoTracking, WandbTracking, tracker, without_secrets
+from qig.secrets import HIDDEN, without_secrets
+from qig.tracking import ENVIRONMENT, SETTINGS, NoTracking, WandbTracking, tracker
 
 Store = runpy.run_path(str(Path(__file__).parent / "report" / "fabricated.py"))["Store"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,9 +21,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qig.config import conf_dir, register
 from qig.config.composed import typed
-from qig.errors import QigError
+from qig.config.schema import Config
+from qig.errors import ConfigError, QigError
 from qig.report.jobs import leave_run
 from qig.runner import BASELINES, Outcome, Prepared
+from qig.secrets import masked, refuse_in_config, refuse_in_words
 from qig.stopping import Stopped, stoppable
 from qig.store import disk_trouble
 
@@ -34,6 +37,7 @@ def job(composed: DictConfig) -> str:
     """One Hydra job: the id of its run, which is also left in the job's folder for the closing table."""
     register()  # in a launcher's process nothing has
     config = typed(composed, HydraConfig.get().runtime.choices)
+    _refuse_secrets(config)
     prepared = Prepared(config)
     if config.plan:
         log.info("%s %s %s, foreseen:\n%s", config.model.name, config.quant.name, config.method, prepared.plan())
@@ -41,6 +45,18 @@ def job(composed: DictConfig) -> str:
     outcome = prepared.run() if prepared.cached else _tracked(prepared)
     leave_run(Path(HydraConfig.get().runtime.output_dir), outcome.left())
     return outcome.run
+
+
+def _refuse_secrets(config: Config) -> None:
+    """Raises ConfigError for a secret; Hydra has written the configuration by then, and its copies are masked."""
+    try:
+        refuse_in_config(asdict(config))
+    except ConfigError:
+        settings = HydraConfig.get()
+        copies = Path(settings.runtime.output_dir, ".hydra").glob("*.yaml")
+        for file in filter(Path.is_file, [*copies, Path(settings.sweep.dir, "multirun.yaml")]):
+            file.write_text(masked(file.read_text()))
+        raise
 
 
 def _tracked(prepared: Prepared) -> Outcome:
@@ -79,27 +95,37 @@ def own_checkpoint(arguments: Sequence[str]) -> list[str]:
 def main() -> None:
     """The console script. A mistake of the user becomes one message; anything else keeps its traceback."""
     register()
-    sys.argv[1:] = own_checkpoint(sys.argv[1:])
     wants_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
     logging.raiseExceptions = False  # a log on a full disk would print a traceback for each of its lines
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing and exiting by itself
     try:
+        refuse_in_words(sys.argv[1:])
+        sys.argv[1:] = own_checkpoint(sys.argv[1:])
         # The list is what a configuration may name.
         with execution_whitelist(["qig.*", "hydra.*", "hydra_plugins.*", "logging.*"]), stoppable():
             job()
     except Stopped as stopped:
         print(f"{stopped}: what is finished is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(stopped.code)
-    except (QigError, HydraException, OmegaConfBaseException) as error:
-        if wants_traceback:
-            raise
-        cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
-        sys.exit(f"error: {error}{cause}")
     except Exception as error:
-        trouble = error if isinstance(error, PermissionError) else disk_trouble(error)
-        if wants_traceback or trouble is None:
+        told = message(error)
+        if wants_traceback or told is None:
             raise
-        sys.exit(f"error: {trouble}")  # outside the store: the job's own folder, its log
+        sys.exit(f"error: {told}")
+
+
+def message(error: Exception) -> str | None:
+    """What a user is told of a mistake of their own; ``None`` for an error of ours, which keeps its traceback.
+
+    While Hydra composes, it lets through what YAML files and odd values provoke, whatever that is.
+    """
+    if isinstance(error, (QigError, HydraException, OmegaConfBaseException)):
+        cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
+        return masked(f"{error}{cause}")
+    if any(frame.f_code.co_name == "load_configuration" for frame, _ in traceback.walk_tb(error.__traceback__)):
+        return masked(f"the configuration cannot be composed: {type(error).__name__}: {error}")
+    trouble = error if isinstance(error, PermissionError) else disk_trouble(error)
+    return None if trouble is None else str(trouble)  # outside the store: the job's own folder, its log
 
 
 if __name__ == "__main__":

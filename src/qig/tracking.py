@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from qig.errors import ConfigError, choices
 from qig.report.records import Run
 from qig.report.summaries import per_sample, search_curves, sensitivity_shares, sites, summary
+from qig.secrets import masked, without_secrets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KINDS = ("none", "wandb")
-HIDDEN = "<hidden>"
-# "hf_token" and "api_key", but neither "max_tokens" nor "token_budget" nor "pad_token_id".
-SECRET = re.compile(r"(^|_)(token|secret|password|passwd|credentials?|auth|(api|access|private|secret)_?key)$")
 SETTINGS = {
     # The command line may hold a secret, and the run record already says which code and packages ran.
     "x_disable_meta": True, "x_save_requirements": False, "disable_git": True, "disable_code": True,
@@ -99,7 +96,7 @@ class WandbTracking:
     def _log_run(self, run: Run) -> None:
         record = run.record
         about = {key: record[key] for key in ("id", "method", "stages", "environment") if key in record}
-        self.session.config.update({"record": about}, allow_val_change=True)
+        self.session.config.update({"record": without_secrets(about)}, allow_val_change=True)
         tables = {"search_curves": search_curves(run), "sites": sites(run), "samples": per_sample(run)}
         if run.has_sensitivities:
             tables["sensitivity_shares"] = sensitivity_shares(run)
@@ -148,12 +145,6 @@ def tracker(config: Mapping[str, Any], name: str, group: str | None, job_type: s
     active.finish(exit_code=0)
 
 
-def without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A plain copy in which the value of every key that names a secret (``hf_token``, ``api_key``) is hidden."""
-    return {key: HIDDEN if SECRET.search(str(key).lower().replace("-", "_")) and value is not None else _hide(value)
-            for key, value in config.items()}
-
-
 def _start(config: Mapping[str, Any], name: str, group: str | None, job_type: str) -> Tracker:
     tracking = config["tracking"]
     for variable, value in ENVIRONMENT.items():
@@ -186,7 +177,7 @@ def _forget_service() -> None:
 
 
 def _warn(error: Exception) -> None:
-    first = (str(error).strip().splitlines() or [""])[0]
+    first = masked((str(error).strip().splitlines() or [""])[0])
     log.warning("W&B tracking is off for the rest of this job (%s: %s)", type(error).__name__, first)
 
 
@@ -204,9 +195,3 @@ def _plain(value: Any) -> Any:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     return value if isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def _hide(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return without_secrets(value)
-    return [_hide(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -10,7 +10,7 @@ import torch
 from families.table import LANGUAGE
 from qig.config.schema import Model, Outliers, TextEvaluation
 from qig.data.python_docs import EVALUATION, content_hash, passages
-from qig.errors import EvaluationError
+from qig.errors import EvaluationError, NonFiniteError
 from qig.evaluation.benchmark import evaluate
 from qig.evaluation.texts import likelihoods
 from qig.models.loading import load
@@ -63,3 +63,21 @@ def test_evaluation_of_running_text(family_checkpoint):
 def test_nothing_to_evaluate_on_is_refused(family_checkpoint):
     with pytest.raises(EvaluationError, match=r"got tasks \[\]"):
         evaluate(None, None, text=None, limit=5, **OPTIONS)
+
+
+def test_a_passage_whose_likelihood_is_no_number_is_named(family_checkpoint):
+    loaded = language_model(family_checkpoint("llama"))
+    third = loaded.processor(text=[passages(EVALUATION)[2].text], return_tensors="pt")["input_ids"][0][:32].tolist()
+
+    def hook(_module, args, kwargs, output):
+        for row, ids in enumerate(kwargs["input_ids"].tolist()):
+            if ids[:20] == third[:20]:
+                output.logits[row] = torch.nan
+        return output
+
+    handle = loaded.model.register_forward_hook(hook, with_kwargs=True)
+    try:
+        with pytest.raises(NonFiniteError, match=f"likelihoods at sample {passages(EVALUATION)[2].name}:"):
+            evaluate(loaded.model, loaded.processor, text=TextEvaluation("python_docs", 32), limit=5, **OPTIONS)
+    finally:
+        handle.remove()

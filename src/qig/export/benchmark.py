@@ -133,11 +133,11 @@ def _load(folder: Path, options: argparse.Namespace, **more: Any):
 
     from qig.models.architectures import architecture_of
     from qig.models.checkpoint import model_type
-    from qig.models.classes import model_class
+    from qig.models.classes import FROM_FILES, model_class
 
     try:
         model = model_class(architecture_of(model_type(folder))).from_pretrained(
-            folder, dtype=getattr(torch, options.dtype), local_files_only=True, **more
+            folder, dtype=getattr(torch, options.dtype), use_safetensors=True, **FROM_FILES, **more
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{folder} cannot be loaded by transformers: {error}") from error

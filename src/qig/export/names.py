@@ -66,11 +66,11 @@ def untouched_linears(directory: Path, blocks: list[Path], checkpoint_names: Col
     from transformers import AutoConfig
     from transformers.core_model_loading import revert_weight_conversion
 
-    from qig.models.classes import model_class
+    from qig.models.classes import FROM_FILES, model_class
 
     architecture = architecture_of(checkpoint.model_type(directory))
     with torch.device("meta"):
-        model = model_class(architecture).from_config(AutoConfig.from_pretrained(directory, local_files_only=True))
+        model = model_class(architecture).from_config(AutoConfig.from_pretrained(directory, **FROM_FILES))
     text = architecture.text_model
     quantized = {
         f"{text}.layers.{index}.{linear}" for index, file in enumerate(blocks) for linear in linears_of(_keys(file))

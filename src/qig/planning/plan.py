@@ -14,6 +14,7 @@ from qig.config.schema import Config
 from qig.config.validation import needs_calibration
 from qig.data.calibration import CalibrationBatch, calibration_data
 from qig.models import checkpoint
+from qig.models.classes import FROM_FILES
 from qig.models.loading import LoadedModel
 from qig.planning.rehearsal import Rehearsal, rehearse, shortened, waiting_bytes
 
@@ -116,8 +117,8 @@ def _extrapolated(points: list[tuple[int, float]], tokens: int) -> float:
 
 
 def _blocks(config: Config) -> int:
-    fields = AutoConfig.from_pretrained(checkpoint.resolve(config.model.path), local_files_only=True).get_text_config()
-    return fields.num_hidden_layers
+    own = AutoConfig.from_pretrained(checkpoint.resolve(config.model.path), **FROM_FILES)
+    return own.get_text_config().num_hidden_layers
 
 
 def _places(batches: list[CalibrationBatch]) -> int:

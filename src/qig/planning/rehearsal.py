@@ -21,7 +21,7 @@ from qig.config.schema import Config, Model
 from qig.data.calibration import CalibrationBatch
 from qig.models import checkpoint
 from qig.models.architectures import architecture_of
-from qig.models.classes import model_class, processor_of
+from qig.models.classes import FROM_FILES, model_class, processor_of
 from qig.models.loading import LoadedModel, Source
 
 BLOCKS = 2  # in front of the first block both streams are equal, so that its costs are not those of the others
@@ -54,7 +54,7 @@ def shortened(config: Model, device: torch.device, blocks: int = BLOCKS, **text:
         text: other values for fields of the text model's configuration, such as ``hidden_size``.
     """
     directory = checkpoint.resolve(config.path)
-    own = AutoConfig.from_pretrained(directory, local_files_only=True)
+    own = AutoConfig.from_pretrained(directory, **FROM_FILES)
     architecture, fields = architecture_of(own.model_type), own.get_text_config()
     for name, value in {**text, "num_hidden_layers": blocks}.items():
         setattr(fields, name, value)

@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from qig.errors import QigError, StoreError
+from qig.report import schema
 from qig.report.comparison import Compared
 from qig.report.records import Run, load_run
 from qig.report.render import write_atomically
+from qig.secrets import without_secrets
 
 RUN_FILE = "run.json"
 STATE_FILE = "job.json"
@@ -44,15 +48,16 @@ def leave_run(folder: Path, left: Mapping[str, Any]) -> None:
 
 def leave_state(folder: Path, status: str, overrides: Sequence[str], error: str | None = None) -> None:
     """Write job.json: STARTED, COMPLETED or FAILED, the job's words, and why it failed."""
-    state = {"status": status, "overrides": list(overrides), "error": error}
+    state = without_secrets({"status": status, "overrides": list(overrides), "error": error})
     write_atomically(folder / STATE_FILE, json.dumps(state, indent=2) + "\n")
 
 
 def status(folder: Path) -> str | None:
     """What job.json says, or None where there is none."""
     try:
-        return _read(folder / STATE_FILE)["status"]
-    except (OSError, ValueError, KeyError, TypeError):
+        state = _read(folder / STATE_FILE, schema.STATE)
+        return None if state is None else state["status"]
+    except StoreError:
         return None
 
 
@@ -82,16 +87,16 @@ def read_jobs(folder: Path, before: dict[Path, int] | None = None) -> list[Job]:
 def read_job(folder: Path) -> Job:
     """One job's folder; whatever is wrong with it becomes the job's ``error``."""
     try:
-        state = _read(folder / STATE_FILE) or {"status": COMPLETED}
+        state = _read(folder / STATE_FILE, schema.STATE) or {"status": COMPLETED}
         overrides = state.get("overrides", ())
         if state["status"] != COMPLETED:
             return Job(folder, overrides, error=state.get("error") or UNFINISHED)
-        left = _read(folder / RUN_FILE)
+        left = _read(folder / RUN_FILE, schema.LEFT)
         if left is None:
             return Job(folder, overrides, error=f"completed without leaving {RUN_FILE}")
-        return Job(folder, overrides, left["run"], Path(left["store"]), bool(left["cached"]), dict(left["baselines"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return Job(folder, error=f"unreadable job files ({type(error).__name__}: {error})")
+        return Job(folder, overrides, left["run"], Path(left["store"]), left["cached"], left["baselines"])
+    except StoreError as error:
+        return Job(folder, error=f"unreadable job files ({error})")
 
 
 def compared(jobs: Sequence[Job]) -> tuple[list[Compared], list[str]]:
@@ -122,8 +127,8 @@ def compared(jobs: Sequence[Job]) -> tuple[list[Compared], list[str]]:
     return list(rows.values()), problems
 
 
-def _read(path: Path) -> dict | None:
+def _read(path: Path, kind: TypeAdapter) -> dict | None:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return schema.parsed(schema.read(path), str(path), kind)
     except FileNotFoundError:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,15 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qig.errors import StoreError, choices
+from qig.report import schema
 
 if TYPE_CHECKING:
     import numpy as np
 
 TOKEN_KINDS = {1: "prompt", 2: "vision", 3: "answer", 4: "special"}
 """Names of the codes in ``kinds``; 0 is padding and is not stored."""
-
-REQUIRED = ("id", "method", "config", "stages", "timings", "memory", "model_bytes", "sites", "metrics")
-
 
 @dataclass(frozen=True)
 class Sensitivities:
@@ -84,16 +81,10 @@ class Run:
         """One dict an evaluated sample: task, sample, cluster, type, target, answer, score, nll, empty."""
         path = self.store / "evaluation" / self.record["stages"]["evaluation"] / "samples.jsonl"
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = schema.read(path).splitlines()
         except FileNotFoundError as error:
             raise StoreError(f"run {self.id} has no evaluation samples: expected {path}") from error
-        samples = []
-        for number, line in enumerate(lines, start=1):
-            try:
-                samples.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise StoreError(f"{path}, line {number}: expected one JSON object, got {line[:60]!r}") from error
-        return samples
+        return [schema.parsed(line, f"{path}, line {i}", schema.SAMPLE) for i, line in enumerate(lines, start=1)]
 
     @property
     def quantized_folder(self) -> Path | None:
@@ -114,7 +105,7 @@ class Run:
         weights = {}
         for name, values in self._tensors.items():
             parts = name.split(".")
-            if len(parts) == 3 and parts[0] == "block":
+            if len(parts) == 3 and parts[0] == "block" and parts[1].isdecimal():
                 weights[int(parts[1]), parts[2]] = values
         return Sensitivities(weights, self._tensors["kinds"], self._tensors["sample"])
 
@@ -127,17 +118,20 @@ class Run:
         if path is None or not path.is_file():
             return {}
         try:
-            return load_file(path)
-        except SafetensorError as error:
+            found = load_file(path)
+        except (OSError, SafetensorError, KeyError, TypeError) as error:  # the last two: types that numpy has not
             raise StoreError(f"{path} is not a readable safetensors file: {error}") from error
+        if found and ({"kinds", "sample"} - found.keys() or len({v.shape for v in found.values()}) > 1):
+            raise StoreError(f"{path} does not hold kinds, samples and weights of the same tokens")
+        return found
 
 
 def load_run(store: Path, run_id: str) -> Run:
-    """The run ``run_id`` of a store; StoreError when it is absent, unreadable or lacks part of a record."""
+    """The run ``run_id`` of a store; StoreError when it is absent, unreadable or no record of a run."""
     runs = Path(store) / "runs"
     path = runs / run_id / "record.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        text = schema.read(path)
     except FileNotFoundError as error:
         if not runs.is_dir():
             raise StoreError(f"no store of runs at {store}: expected the folder {runs}") from error
@@ -145,9 +139,4 @@ def load_run(store: Path, run_id: str) -> Run:
         if not known:
             raise StoreError(f"no run {run_id!r} in {runs}, which holds no finished run") from error
         raise StoreError(choices(run_id, known, f"run in {runs}")) from error
-    except json.JSONDecodeError as error:
-        raise StoreError(f"{path} is not JSON: {error}") from error
-    missing = [key for key in REQUIRED if key not in record]
-    if missing:
-        raise StoreError(f"{path} is no complete run record: lacks {', '.join(missing)}; got {', '.join(record)}")
-    return Run(Path(store), record)
+    return Run(Path(store), schema.parsed(text, f"the run record {path}", schema.RECORD))

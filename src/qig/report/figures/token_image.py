@@ -34,6 +34,7 @@ def data(run: Run, sample: int = 0) -> pd.DataFrame:
     from transformers import AutoProcessor
 
     from qig.models import checkpoint
+    from qig.models.classes import FROM_FILES
     from qig.report.patches import patches
 
     if run.config["sensitivity"].get("granularity") == "modality":
@@ -42,7 +43,7 @@ def data(run: Run, sample: int = 0) -> pd.DataFrame:
     name, image = calibration_image(run, sample)
     vision = np.flatnonzero(chosen.kinds == {kind: code for code, kind in TOKEN_KINDS.items()}["vision"])
     directory = checkpoint.resolve(run.config["model"]["path"])
-    processor = AutoProcessor.from_pretrained(directory, local_files_only=True)
+    processor = AutoProcessor.from_pretrained(directory, **FROM_FILES)
     places = patches(processor, checkpoint.model_type(directory), image, len(vision))
     rows = []
     for site in [site for site in SITES if any(site == have for _, have in chosen.weights)]:
