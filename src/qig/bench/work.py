@@ -41,10 +41,12 @@ class Work:
 
     Attributes:
         name: of the shape or of the embedded model.
+        overrides: of model and samples; ``config`` is theirs and the method's.
         blocks: decoder blocks that it has here.
     """
 
     name: str
+    overrides: tuple[str, ...]
     config: Config
     original: LoadedModel
     batches: list[CalibrationBatch]
@@ -69,29 +71,31 @@ class Work:
         return LoadedModel(copy.deepcopy(original.model), original.processor, original.architecture)
 
     def under(self, *overrides: str) -> Work:
-        """The same model and samples under another configuration of the method."""
-        return Work(self.name, configured(*overrides), self.original, self.batches, self.device)
+        """The same model and samples under another method or bit setting."""
+        return replace(self, config=configured(*self.overrides, *overrides))
 
 
 def of_shape(shape: str, blocks: int, overrides: Sequence[str], device: torch.device) -> Work:
     """Random blocks of a published shape; what stands around them is that of a small model.
 
     Weights are normal, with the small model's synthetic outliers: without any, no exponent of the search is better
-    than another.
+    than another. ``overrides`` are of the samples, such as ``calibration.samples=8``.
     """
-    config = configured(f"model={FRAME}", *LONG, *overrides)
+    overrides = (f"model={FRAME}", *LONG, *overrides)
+    config = configured(*overrides)
     torch.manual_seed(SEED)
     opened = shortened(config.model, device, blocks, **text_fields(shape))
     outliers = config.model.outliers
     scales = outlier_scales(opened.blocks, opened.architecture.sites, outliers.sigma, outliers.seed)
     opened = replace(opened, source=replace(opened.source, outliers=scales))
-    return _work(shape, config, opened.in_memory(), device)
+    return _work(shape, overrides, config, opened.in_memory(), device)
 
 
 def of_model(name: str, overrides: Sequence[str], device: torch.device) -> Work:
     """An embedded model with its own weights and outliers."""
-    config = configured(f"model={name}", *overrides)
-    return _work(name, config, load(config.model, device), device)
+    overrides = (f"model={name}", *overrides)
+    config = configured(*overrides)
+    return _work(name, overrides, config, load(config.model, device), device)
 
 
 def text_fields(shape: str) -> dict[str, int]:
@@ -100,6 +104,6 @@ def text_fields(shape: str) -> dict[str, int]:
     return {**fields, "head_dim": fields["hidden_size"] // fields["num_attention_heads"]}
 
 
-def _work(name: str, config: Config, loaded: LoadedModel, device: torch.device) -> Work:
+def _work(name: str, overrides: tuple[str, ...], config: Config, loaded: LoadedModel, device: torch.device) -> Work:
     data = calibration_data(config.calibration, loaded.processor, loaded.model, loaded.image_token_ids)
-    return Work(name, config, loaded, data.batches, device)
+    return Work(name, overrides, config, loaded, data.batches, device)
