@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -126,10 +126,6 @@ def summary(sites: list[SiteAccuracy]) -> Iterator[Mapping[str, object]]:
             "equal_scales": sum(one.exponent == one.reference_exponent for one in found),
             "sites": len(found),
         }
-
-
-def rows(sites: list[SiteAccuracy]) -> list[dict]:
-    return [asdict(site) for site in sites]
 
 
 def _real(values: list[Tensor], view: SiteView) -> Tensor:

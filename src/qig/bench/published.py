@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from qig.bench.cost import METHODS, PLAIN, STAGES, Cost, cost
 from qig.bench.work import Work
+from qig.errors import QigError, choices
 
 TARGETS = {"w3a16": 8.0, "w4a8": 5.0}
 """Attribution and search of ``qig``: at least so many times as fast as the plain implementation."""
@@ -26,9 +27,12 @@ class Turn:
     cost: Cost
 
 
-def published(work: Work, settings: Sequence[str], repetitions: int) -> list[Turn]:
+def published(work: Work, settings: Sequence[str], methods: Sequence[str], repetitions: int) -> list[Turn]:
     """All methods one after the other, as often as asked for, so that a slow minute meets all of them."""
-    turns = list(product(range(repetitions), settings, (PLAIN, *METHODS)))
+    unknown = set(methods) - {PLAIN, *METHODS}
+    if unknown:
+        raise QigError(choices(min(unknown), (PLAIN, *METHODS), "method of the benchmark"))
+    turns = list(product(range(repetitions), settings, methods))
     progress = tqdm(turns, desc="calibrations", unit="calibration", disable=None)
     return [Turn(setting, method, i, cost(work, method, setting)) for i, setting, method in progress]
 
@@ -51,8 +55,8 @@ def medians(turns: Sequence[Turn]) -> list[dict]:
             "attribution_and_search": both[setting, method],
             "least": min(one.attribution_and_search for one in costs),
             "most": max(one.attribution_and_search for one in costs),
-            "times_faster": both[setting, PLAIN] / both[setting, method],
-            "to_awq": total[setting, method] / total[setting, "awq"],
+            "times_faster": both[setting, PLAIN] / both[setting, method] if (setting, PLAIN) in both else None,
+            "to_awq": total[setting, method] / total[setting, "awq"] if (setting, "awq") in total else None,
             "nodes": dict(costs[-1].nodes),
         }
         for (setting, method), costs in groups.items()

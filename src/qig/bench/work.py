@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from qig import planning
+from qig.bench.shapes import SHAPES
 from qig.config import conf_dir, register
 from qig.config.schema import Config
 from qig.config.validation import resolve
@@ -20,7 +19,6 @@ from qig.models.loading import LoadedModel, load
 from qig.models.outliers import outlier_scales
 from qig.planning.rehearsal import shortened
 
-SHAPES = {file.stem: file for file in sorted((Path(planning.__file__).parent / "shapes").glob("*.yaml"))}
 FRAME = "tiny_llava_onevision"  # what stands around the blocks of a published shape
 LONG = (  # samples of about 400 tokens
     "calibration=few_shot", "calibration@calibration.of=digitgrid", "calibration.shots=6",
