@@ -14,6 +14,7 @@ help:
 	@echo "make smol-study  all methods on it, and where token weights have leverage (hours; goes on)"
 	@echo "make speed    results/export_speed anew: size and speed of exported checkpoints (about 10 minutes)"
 	@echo "make faults   results/reliability anew: runs are killed, damaged, starved, crowded (about 20 minutes)"
+	@echo "make bench    results/benchmarks anew: calibration beside the published cost structure (about an hour)"
 	@echo "make test     all tests (about 8 minutes on 2 cores)"
 	@echo "make lint     ruff"
 	@echo "make lock     requirements.lock anew from what is installed in $(VENV)"
@@ -64,6 +65,15 @@ smol: $(VENV)/.installed
 # Resumable, like make paper.
 smol-study: smol
 	$(BIN)/qig-paper text_methods real_weights tracking=none
+
+# Times and memory, docs/PERFORMANCE.md; in processor seconds, but best on a machine that does little else.
+bench: $(VENV)/.installed
+	$(BIN)/qig-bench startup
+	$(BIN)/qig-bench evaluation
+	$(BIN)/qig-bench accuracy
+	$(BIN)/qig-bench calibration --shape qwen2_vl_0_5b
+	$(BIN)/qig-bench published --shape qwen2_vl_0_5b
+	$(BIN)/qig-bench scaling
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pip check

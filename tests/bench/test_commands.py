@@ -53,7 +53,7 @@ def test_calibration(tmp_path, small, capsys):
 
 def test_published_has_every_method_of_every_turn(tmp_path, small, capsys):
     few = ["--samples", "1", "--repetitions", "2", "--settings", "w3a16"]
-    found = run(tmp_path, capsys, "published", "--shape", small, "--device", "cpu", *few, FEW[0])
+    found = run(tmp_path, capsys, "published", FEW[0], "--shape", small, "--device", "cpu", *few)
     assert {row["method"] for row in found["rows"]} == {PLAIN, *METHODS} and len(found["raw"]) == 2 * 4
     nodes = {row["method"]: row["nodes"]["mlp_in"] for row in found["rows"]}
     assert nodes[PLAIN] == nodes["release"] == 32 and nodes["awq"] is None
