@@ -12,6 +12,9 @@ from faults.bits import differences
 from faults.report import Cases
 from faults.workload import Bench, Child
 
+STEP = 0.25
+"""A run gets at most so far with each attempt, as a share of its work, so that many kills spread over it."""
+
 
 def kill_at_random(child: Child, chance: random.Random, seconds: float, events: int, number=signal.SIGKILL) -> bool:
     """Kill a running child: half of the time at a moment, half at an event (a stage begins, a file is to be written).
@@ -49,15 +52,16 @@ def killed_runs(
     killed: list[Child] = []
     clean: list[str] = []
     seconds, events = cost
-    share = 1.0  # of the work that is left
+    left = 1.0  # of the work
     while done < kills:
         child = bench.start(name)
+        share = min(STEP, left)
         if not kill_at_random(child, chance, share * seconds, int(share * events), number):
             if child.code == 0:
                 break  # it was done before: the rest of the kills go to another run
             continue
         done += 1
-        share = max(0.15, share * 0.8)
+        left = max(0.05, left - child.count() / events)
         hit[child.stage()] += 1
         killed.append(child)
         # Before the command has begun, a signal does what it always does.
