@@ -7,8 +7,8 @@ from pathlib import Path
 
 from qig.store import MANIFEST, find_damage
 
-VOLATILE = {"created", "timings", "seconds", "processor_seconds", "memory", "store"}
-"""When, how long, how much memory."""
+VOLATILE = {"created", "timings", "seconds", "processor_seconds", "memory", "store", "tracking"}
+"""When, how long, how much memory, where, and who was told."""
 UNCOMPARED = {MANIFEST, "seconds.json"}
 
 

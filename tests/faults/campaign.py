@@ -162,10 +162,10 @@ def main() -> None:
 
 
 def _commit() -> str:
-    from qig.environment import _git
+    from qig.repository import repository
 
-    git = _git()
-    return "an unknown commit" if git is None else git["commit"][:10] + (" with changes" if git["dirty"] else "")
+    clone = repository()
+    return "an unknown commit" if clone is None else clone.commit[:10] + (" with changes" if clone.dirty else "")
 
 
 if __name__ == "__main__":
