@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import signal
@@ -24,7 +23,7 @@ from faults.bits import differences
 from faults.report import Cases, write
 from faults.workload import COMMON, RUNS, Bench, warm
 
-PARTS = ("kills", "signals", "damage", "disks", "clocks", "services", "crowds")
+PARTS = ("kills", "damage", "services", "disks", "signals", "clocks", "crowds")
 
 
 class Campaign:
@@ -116,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", type=Path, help="folder for reliability.md and reliability.json")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts of the campaign")
-    parser.add_argument("--add", action="store_true", help="to what --to has of other parts, found at the same commit")
+    parser.add_argument("--share", type=float, default=1.0, help="of the trials besides kills (default 1)")
     parser.add_argument("--kills", type=int, default=100, help="SIGKILLs at random moments (default 100)")
     parser.add_argument("--quick", action="store_true", help="a handful of each, on one configuration")
     parser.add_argument("--seed", type=int, default=0, help="of moments, damages and sizes")
@@ -126,12 +125,7 @@ def main() -> None:
     warm()
     root = Path(tempfile.mkdtemp(prefix="qig-faults-"))
     campaign = Campaign(root, arguments.seed, list(RUNS)[:1] if arguments.quick else RUNS)
-    share = 0.1 if arguments.quick else 1.0
-    before = json.loads((arguments.to / "reliability.json").read_text()) if arguments.add else None
-    if before is not None:
-        if before["commit"] != _commit():
-            sys.exit(f"{arguments.to} was found at {before['commit']}, this is {_commit()}")
-        begin -= campaign.cases.load(before)
+    share = 0.1 if arguments.quick else arguments.share
     try:
         campaign.undisturbed(twice=not arguments.quick)
         steps = {
@@ -146,11 +140,10 @@ def main() -> None:
         }  # fmt: skip
         for i, part in enumerate(arguments.only):
             steps[part]()
-            left = {part: "the campaign ended before it" for part in arguments.only[i + 1 :]}
-            if before is not None:
-                left = {part: why for part, why in before["skipped"].items() if part not in arguments.only[: i + 1]}
+            done = list(arguments.only[: i + 1])
+            left = {part: "left out" for part in PARTS if part not in done}
             record = campaign.cases.record(
-                {"commit": _commit(), "seed": arguments.seed, "seconds": time.monotonic() - begin,
+                {"parts": done, "commit": _commit(), "seed": arguments.seed, "seconds": time.monotonic() - begin,
                  "model": COMMON[0].partition("=")[2], "runs": ", ".join(campaign.names)}, left)  # fmt: skip
             if arguments.to:  # after each part, so that a campaign that is cut short is not lost
                 write(record, arguments.to)

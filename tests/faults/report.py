@@ -1,8 +1,13 @@
-"""What the campaign found: counted by kind of fault, as JSON and as a table."""
+"""What the campaign found: counted by kind of fault, as JSON and as a table.
+
+    python -m faults.report FOLDER FOLDER --to results     campaigns of different parts at one commit, as one
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,11 +46,10 @@ class Cases:
         found.right += not (wrong or over)
         print(f"{kind}: {faults} faults, {'; '.join([*wrong, *over]) or 'right'}", flush=True)
 
-    def load(self, record: dict) -> float:
-        """What an earlier campaign, of other parts, found; returns the seconds it took."""
-        self.kinds = {name: Kind(**kind) for name, kind in record["kinds"].items()}
+    def load(self, record: dict) -> None:
+        """What a campaign of other parts found."""
+        self.kinds |= {name: Kind(**kind) for name, kind in record["kinds"].items()}
         self.stages.update(record["kills_by_stage"])
-        return record["seconds"]
 
     @property
     def ok(self) -> bool:
@@ -106,3 +110,25 @@ def _markdown(record: dict) -> str:
 
 def _lost(counts: list[int]) -> str:
     return f"{sum(counts) / len(counts):.2f}, {max(counts)}" if counts else "–"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Put campaigns of different parts together.")
+    parser.add_argument("folders", nargs="+", type=Path, help="with reliability.json each")
+    parser.add_argument("--to", type=Path, required=True, help="folder for reliability.md and reliability.json")
+    arguments = parser.parse_args()
+    records = [json.loads((folder / "reliability.json").read_text()) for folder in arguments.folders]
+    if len({record["commit"] for record in records}) > 1:
+        sys.exit(f"they were found at different commits: {', '.join(record['commit'] for record in records)}")
+    cases = Cases()
+    for record in records:
+        cases.load(record)
+    done = {part for record in records for part in record["parts"]}
+    about = {key: records[0][key] for key in ("commit", "seed", "model", "runs")}
+    about |= {"parts": sorted(done), "seconds": sum(record["seconds"] for record in records)}
+    left = {name: why for record in records for name, why in record["skipped"].items() if name not in done}
+    write(cases.record(about, left), arguments.to)
+
+
+if __name__ == "__main__":
+    main()
