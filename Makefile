@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run results paper smol smol-study notebooks speed faults launchers test lint lock clean
+.PHONY: help run results paper smol smol-study notebooks speed faults launchers bench test lint lock clean
 
 help:
 	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 2 minutes)"

