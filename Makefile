@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run results paper smol smol-study notebooks speed faults launchers bench test lint lock clean
+.PHONY: help run results paper smol smol-study notebooks speed faults fuzz launchers bench test lint lock clean
 
 help:
 	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 2 minutes)"
@@ -14,6 +14,7 @@ help:
 	@echo "make smol-study  all methods on it, and where token weights have leverage (hours; goes on)"
 	@echo "make speed    results/export_speed anew: size and speed of exported checkpoints (about 10 minutes)"
 	@echo "make faults   results/reliability anew: runs are killed, damaged, starved, crowded (about 20 minutes)"
+	@echo "make fuzz     results/fuzz anew: inputs that nobody would write, into all that reads (about 10 minutes)"
 	@echo "make bench    results/benchmarks anew: calibration beside the published cost structure (about an hour)"
 	@echo "make launchers  results/launchers.md anew: 24 runs on every launcher, two of which fail at first (about 10 minutes)"
 	@echo "make test     all tests (about 8 minutes on 2 cores)"
@@ -57,6 +58,11 @@ speed: $(VENV)/.installed
 
 faults: $(VENV)/.installed-test
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m faults.campaign --to results
+
+# Atheris exists for Linux and macOS; without it the table says so.
+fuzz: $(VENV)/.installed-test
+	-$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[test,fuzz]'
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.campaign --to results
 
 launchers: $(VENV)/.installed-test
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m launchers.campaign --to results

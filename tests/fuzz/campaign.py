@@ -23,8 +23,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from fuzz.outcome import Outcomes
 from fuzz.targets import Target, hydra_folder, targets
 
-INPUTS = {"overrides": 1000, "experiments": 500, "calibration": 4000, "checkpoints": 4000, "records": 800}
-GUIDED = {"calibration": 4000, "checkpoints": 8000, "records": 400}
+INPUTS = {"overrides": 300, "experiments": 150, "calibration": 2500, "checkpoints": 5000, "records": 150}
+GUIDED = {"calibration": 700, "checkpoints": 3000, "records": 60}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import sys
-from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,7 +19,8 @@ if __name__ == "__main__":
     except ImportError:
         sys.exit(3)
     with atheris.instrument_imports(include=["qig.data", "qig.models.files", "qig.models.checkpoint", "qig.report"]):
-        pass
+        for module in ("data.encoding", "data.sets", "models.checkpoint", "report.__main__", "report.closing"):
+            import_module(f"qig.{module}")
 
 from fuzz.outcome import Outcomes
 from fuzz.targets import RECORDS, ROWS, hydra_folder, safetensors_bytes, targets, valid_header, valid_store
@@ -59,7 +60,7 @@ def main(name: str, result: Path, inputs: int, seed: int) -> None:
             with TemporaryDirectory() as folder:
                 found.of((*kind, data[1:]), lambda: target.use((*kind, data[1:]), Path(folder)))
             if found.inputs == inputs:
-                result.write_text(json.dumps(asdict(found)))
+                result.write_text(json.dumps(vars(found)))
                 os._exit(0)  # libFuzzer takes an orderly end for a crash
 
         options = [f"-seed={seed + 1}", "-max_len=4096", f"-artifact_prefix={corpus}/", corpus]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from qig.__main__ import message
 
-SECONDS = 10  # an input that takes longer hangs
+SECONDS = 20  # an input that takes longer hangs
 
 
 class Hang(BaseException):

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -352,8 +353,10 @@ def use_record(root: Path, given: tuple[str, bytes], folder: Path) -> None:
 
 
 def targets(root: Path) -> dict[str, Target]:
-    """All targets; ``root`` is a folder for what several inputs start from."""
+    """All targets; ``root`` is a folder for what several inputs start from. What takes long to import is imported."""
     valid_store(root)
+    reader()
+    import_module("qig.report.closing")
     return {
         "overrides": Target("Hydra overrides", overrides, use_overrides),
         "experiments": Target("YAML files", experiments, use_experiment),

@@ -5,8 +5,11 @@ Nothing here loads anything, so that a configuration that cannot run is refused 
 
 from __future__ import annotations
 
+import math
 import re
 from copy import deepcopy
+from dataclasses import asdict
+from typing import Any
 
 from qig.config.nested import inner_sets, with_inner_sets
 from qig.config.schema import (
@@ -112,6 +115,10 @@ def check_text_only(config: Config) -> None:
 
 def check(config: Config) -> None:
     """Raises ConfigError for the first rule that is broken."""
+    _check_finite("", asdict(config))
+    for name, value in (("seed", config.seed), ("evaluation.seed", config.evaluation.seed)):
+        _within(name, value, 0, 2**32 - 1)  # NumPy's seeds
+    _within("model.outliers.seed", config.model.outliers.seed, 0, 2**63 - 1)
     _check_quant(config)
     _check_sensitivity(config)
     _check_equalization(config.equalization)
@@ -134,15 +141,15 @@ def check(config: Config) -> None:
         )
     if config.threads is not None:
         _at_least("threads", config.threads, 1)
-    if config.model.outliers.sigma < 0:
-        raise ConfigError(f"model.outliers.sigma={config.model.outliers.sigma}: expected 0 (none) or more")
+    if not 0 <= config.model.outliers.sigma <= 10:  # beyond, a scale leaves float32's range
+        raise ConfigError(f"model.outliers.sigma={config.model.outliers.sigma}: expected 0 (none) to 10")
 
 
 def _check_quant(config: Config) -> None:
     quant, rounding = config.quant, config.rounding.kind
     try:
         re.compile(f"({quant.linears})")  # it is used as a part of longer expressions
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ConfigError(f"quant.linears={quant.linears!r} is not a regular expression: {error}") from error
     if quant.weights is None:
         if quant.activations is not None:
@@ -260,6 +267,18 @@ def _check_shares(key: str, config: MixtureCalibration) -> None:
     for name, part in inner_sets(config).items():
         if part.samples < 1:
             raise ConfigError(f"{key}.shares.{name} leaves no sample of {config.samples} to it: ask for more samples")
+
+
+def _check_finite(key: str, value: Any) -> None:
+    """Refuse NaN and infinities anywhere: no comparison with NaN is true, so that other rules would let it through."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_finite(f"{key}.{name}" if key else str(name), inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_finite(key, inner)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key}={value}: expected a finite number")
 
 
 def _at_least(key: str, value: int, low: int) -> None:
