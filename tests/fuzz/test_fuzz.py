@@ -25,7 +25,7 @@ def test_no_input_is_a_defect(all_targets, name):
 
 
 HEAD = b"# @package _global_\n"
-DEEP = b'[{"id": 1, "answers": "a", "question": "b", "picture": ' + b"[" * 900 + b"]" * 900 + b"}]"
+DEEP = b'[{"id": 1, "answers": "a", "question": "b", "picture": ' + b"[" * 900 + b"3" + b"]" * 900 + b"}]"
 
 
 @pytest.mark.parametrize(
