@@ -61,3 +61,18 @@ def test_paper_plans_without_running(monkeypatch, capsys, tmp_path):
     assert "5 missing" in capsys.readouterr().out
     assert paper.main(["--plan", "table5"]) == 1
     assert "did you mean 'table5_gptq'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("threads", "words", "found"),
+    [
+        (None, ["a=1"], ["a=1", "threads=3"]),
+        (None, ["a=1", "threads=2"], ["a=1", "threads=2"]),
+        (4, ["a=1"], ["a=1"]),
+    ],
+)
+def test_jobs_compute_with_the_threads_of_the_machine_that_starts_them(monkeypatch, threads, words, found):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    made = sweeper()
+    made.config = OmegaConf.create({"threads": threads})
+    assert made._with_threads(words) == found
