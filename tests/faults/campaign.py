@@ -36,6 +36,7 @@ class Campaign:
         self.references: dict[str, Path] = {}
         self.costs: dict[str, tuple[float, int]] = {}
         self.trials = 0
+        self.after: Callable[[], object] = lambda: None
 
     def undisturbed(self, twice: bool) -> None:
         """The references; one of them ``twice``, since a run that does not repeat itself proves nothing."""
@@ -64,6 +65,8 @@ class Campaign:
         except (OSError, subprocess.SubprocessError) as error:
             self.cases.add(f"{function.__name__} could not be tried", 0, [f"{type(error).__name__}: {error}"])
             return None
+        finally:
+            self.after()  # a campaign that is cut short is not lost
 
     def cost(self) -> tuple[float, int]:
         return self.costs[self.names[self.trials % len(self.names)]]
@@ -138,15 +141,22 @@ def main() -> None:
             "clocks": lambda: campaign.clocks(share),
             "services": campaign.services,
         }  # fmt: skip
-        for i, part in enumerate(arguments.only):
-            steps[part]()
-            done = list(arguments.only[: i + 1])
-            left = {part: "left out" for part in PARTS if part not in done}
+        commit, done = _commit(), []
+
+        def note() -> dict:
+            left = {part: "left out, or cut short" for part in PARTS if part not in done}
             record = campaign.cases.record(
-                {"parts": done, "commit": _commit(), "seed": arguments.seed, "seconds": time.monotonic() - begin,
+                {"parts": done, "commit": commit, "seed": arguments.seed, "seconds": time.monotonic() - begin,
                  "model": COMMON[0].partition("=")[2], "runs": ", ".join(campaign.names)}, left)  # fmt: skip
-            if arguments.to:  # after each part, so that a campaign that is cut short is not lost
+            if arguments.to:
                 write(record, arguments.to)
+            return record
+
+        campaign.after = note
+        for part in arguments.only:
+            steps[part]()
+            done.append(part)
+        record = note()
     finally:
         if not arguments.keep:
             shutil.rmtree(root, ignore_errors=True)
