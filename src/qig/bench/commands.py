@@ -8,11 +8,11 @@ from dataclasses import asdict
 import torch
 
 from qig.bench import figures, results
+from qig.bench.accuracy import SiteAccuracy, summary
 from qig.bench.accuracy import accuracy as accuracy_of
-from qig.bench.accuracy import summary
 from qig.bench.evaluation import throughput
 from qig.bench.foreseen import foreseen_and_measured
-from qig.bench.published import medians
+from qig.bench.published import Turn, medians
 from qig.bench.published import published as beside
 from qig.bench.scaling import rows as scaling_rows
 from qig.bench.scaling import scaling as points
@@ -36,14 +36,19 @@ def calibration(options: Namespace) -> str:
 
 def published(options: Namespace) -> str:
     work = _work(options)
-    turns = beside(work, options.settings, options.methods, options.repetitions)
+    for turns in beside(work, options.settings, options.methods, options.repetitions):
+        text = _published(options, work, turns)  # what a long run that is stopped has found stays
+    return text
+
+
+def _published(options: Namespace, work: Work, turns: list[Turn]) -> str:
     sizes = sorted(batch.kinds.numel() for batch in work.batches)
     return results.write(
         options.to, f"published_{work.name}_{work.device.type}",
         f"Calibration beside the published cost structure: {work.name}",
         f"{work.blocks} block(s) with random weights and synthetic outliers, {work.samples} samples, "
         f"{work.tokens:,} tokens in {len(sizes)} micro-batches of up to {sizes[-1]}, {work.config.model.dtype}. "
-        f"Seconds a block, medians of {options.repetitions} turns in which all methods take part. {SECONDS} "
+        f"Seconds a block, medians of {turns[-1].repetition + 1} turns in which all methods take part. {SECONDS} "
         "`plain`: tests/oracles/published_cost.py, which computes what `release` (method=qig_release without its "
         "warm-up) does, on the same micro-batches. `times faster`: attribution and search beside plain's; `to AWQ`: "
         "the whole pass beside uniform weights.",
@@ -63,6 +68,11 @@ def accuracy(options: Namespace) -> str:
         original = of_model(name, [samples], device)
         for setting in options.settings:
             sites += accuracy_of(original.under(f"quant={setting}", "method=qig"), options.nodes)
+            text = _accuracy(options, sites, device)
+    return text
+
+
+def _accuracy(options: Namespace, sites: list[SiteAccuracy], device: torch.device) -> str:
     return results.write(
         options.to, "accuracy", "Token weights and scales against a fine rule",
         f"{options.samples} samples; reference: a midpoint rule of {options.nodes} nodes, everything else alike. "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from statistics import median
@@ -27,14 +27,22 @@ class Turn:
     cost: Cost
 
 
-def published(work: Work, settings: Sequence[str], methods: Sequence[str], repetitions: int) -> list[Turn]:
-    """All methods one after the other, as often as asked for, so that a slow minute meets all of them."""
+def published(work: Work, settings: Sequence[str], methods: Sequence[str], repetitions: int) -> Iterator[list[Turn]]:
+    """All methods one after the other, as often as asked for, so that a slow minute meets all of them.
+
+    Yields all turns so far behind each repetition.
+    """
     unknown = set(methods) - {PLAIN, *METHODS}
     if unknown:
         raise QigError(choices(min(unknown), (PLAIN, *METHODS), "method of the benchmark"))
-    turns = list(product(range(repetitions), settings, methods))
-    progress = tqdm(turns, desc="calibrations", unit="calibration", disable=None)
-    return [Turn(setting, method, i, cost(work, method, setting)) for i, setting, method in progress]
+    whole = list(product(settings, methods))
+    turns: list[Turn] = []
+    with tqdm(total=repetitions * len(whole), desc="calibrations", unit="calibration", disable=None) as progress:
+        for i in range(repetitions):
+            for setting, method in whole:
+                turns.append(Turn(setting, method, i, cost(work, method, setting)))
+                progress.update()
+            yield turns
 
 
 def medians(turns: Sequence[Turn]) -> list[dict]:
