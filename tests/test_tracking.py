@@ -162,6 +162,7 @@ def test_a_service_that_dies_is_one_warning_and_no_traceback_at_the_end(config, 
         print("went on" if service else "never ran")
     """
     environment = os.environ | {"PYTHONPATH": str(Path(qig.__file__).parents[1])}
+    environment.pop("WANDB_SERVICE", None)  # that of this process, if another test has started one
     result = subprocess.run([sys.executable, "-c", code, json.dumps(config)], env=environment, cwd=tmp_path,
                             capture_output=True, text=True, timeout=300)
     assert (result.returncode, result.stdout, result.stderr) == (0, "WARNING\nwent on\n", "")

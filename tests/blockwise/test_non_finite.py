@@ -13,6 +13,7 @@ from qig.blockwise.run import BlockPass
 from qig.equalization.grid_search import GridSearch
 from qig.errors import NonFiniteError
 from qig.models.loading import load
+from qig.quantization.setting import Setting
 from qig.sensitivity.qig import QuantizationAwareIntegratedGradients
 
 CPU = torch.device("cpu")
@@ -79,13 +80,16 @@ def test_activations_name_the_site_that_they_enter(case, module, site, what):
 
 def test_quantized_stream(case, monkeypatch):
     block_pass, _, sample = case("method=qig", "sensitivity.reference=quantized")
-    from qig.quantization.linear import FakeQuantLinear
+    nearest = Setting.nearest  # what the quantized stream runs through
 
-    forward = FakeQuantLinear.forward
-    hook = spoils(sample, block_pass)
-    monkeypatch.setattr(FakeQuantLinear, "forward", lambda self, x: hook(self, x, forward(self, x)))
+    def spoiled(self, linear):
+        made = nearest(self, linear)
+        made.register_forward_hook(spoils(sample, block_pass))
+        return made
+
+    monkeypatch.setattr(Setting, "nearest", spoiled)
     error = refused(block_pass, r"\(quantized stream\)")
-    assert (error.block, error.sample) == (0, sample)
+    assert (error.block, error.site, error.sample) == (0, "mlp_in", sample)
 
 
 def test_token_scores(case, monkeypatch):

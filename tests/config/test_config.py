@@ -415,5 +415,6 @@ def test_no_yaml_value_is_swallowed_by_the_schema(compose):
             for group, choice in chosen.items():
                 written = OmegaConf.load(CONF / group / f"{choice}.yaml")
                 written.pop("defaults", None)
-                for key, value in OmegaConf.to_container(written, resolve=False).items():
-                    assert composed[group][key] == value, f"{group}/{choice}: {key}"
+                with_it = OmegaConf.to_container(OmegaConf.merge(composed[group], written), resolve=False)
+                for key in written:
+                    assert composed[group][key] == with_it[key], f"{group}/{choice}: {key}"

@@ -216,7 +216,7 @@ def test_pixels_that_are_no_numbers_name_their_sample(loaded_of, digit_samples, 
         made = original(self, images, *args, **kwargs)
         flat = images if not isinstance(images[0], list) else [image for row in images for image in row]
         if any(image.tobytes() == spoiled.images[0].convert("RGB").tobytes() for image in flat):
-            made["pixel_values"][-1] = torch.nan
+            made["pixel_values"][-1] = torch.full_like(torch.as_tensor(made["pixel_values"][-1]), torch.nan)
         return made
 
     monkeypatch.setattr(type(processor), "preprocess", preprocess)

@@ -93,7 +93,8 @@ class Recorded:
 
 def effective(arguments: dict) -> dict:
     """Without what changes nothing: None, sampling parameters of greedy decoding, and transformers' defaults."""
-    kept = {name: value for name, value in arguments.items() if value is not None}
+    # logits_processor: ours looks for values that are no numbers and changes nothing
+    kept = {name: value for name, value in arguments.items() if value is not None and name != "logits_processor"}
     if not kept.get("do_sample"):
         kept = {name: value for name, value in kept.items() if name not in SAMPLING}
     if kept.get("use_cache") is True:

@@ -103,6 +103,9 @@ class Streams:
 
         Args:
             later: the site and those behind it in the block; their modules are left out.
+
+        Raises:
+            NonFiniteError: what enters the site is not a number; names block, site and sample.
         """
         left_out = {s.inspected: _Silent(block.get_submodule(s.inspected)) for s in later if not s.mixes_tokens}
         names = [name for name in left_out if not any(name.startswith(f"{other}.") for other in left_out)]
@@ -111,6 +114,8 @@ class Streams:
             for i in range(len(self.batches)):
                 with recording({site.name: block.get_submodule(site.inspected)}) as recorded:
                     self.call(index, i, stream)(block)
+                with located(index, site.name):
+                    self._check(f"inputs ({stream} stream)", recorded[site.name].x, i)
                 calls.append(recorded[site.name].kept(self.activations))
         return calls
 

@@ -27,7 +27,6 @@ class Journal:
         self._file = None if folder is None else folder / FOLDER / f"{rank}.jsonl"
         self._known: dict[Hashable, Any] = {}
         if self._file is not None:
-            self._file.parent.mkdir(exist_ok=True)
             _drop_torn_line(self._file)
             for file in self._file.parent.glob("*.jsonl"):  # also of processes that were more or fewer then
                 self._known |= {entry["key"]: entry["result"] for entry in _entries(file)}
@@ -53,6 +52,7 @@ class Journal:
         self._known[key] = result
         entry = {"key": key, "result": result, "seconds": time.perf_counter() - start}
         # Opened anew each time: where another process has taken over the folder there is nothing to append to.
+        self._file.parent.mkdir(exist_ok=True)
         with self._file.open("ab") as stream:
             stream.write(_line(entry))
             stream.flush()

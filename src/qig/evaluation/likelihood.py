@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Sequence
 
 from qig.errors import EvaluationError
-from qig.finite import refuse_non_finite
 
 from .prompts import Conversation, encode, end_of_turn, render, to_model
 from .protocols import Protocol
@@ -24,6 +23,8 @@ def answer_nll(
         NonFiniteError: a likelihood is not a number; the sample is its place in the batch.
     """
     import torch
+
+    from qig.finite import refuse_non_finite
 
     _check(conversations, answers)
     prompts = render(processor, conversations)

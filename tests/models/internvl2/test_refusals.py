@@ -178,7 +178,7 @@ def test_damaged_weights(tmp_path):
 def test_missing_shard(tmp_path):
     internvl2.write(tmp_path / "original")
     (tmp_path / "original" / "model-00002-of-00003.safetensors").unlink()
-    refused(tmp_path, r"lacks \d+ weights of the model")
+    refused(tmp_path, r"names the file 'model-00002-of-00003.safetensors', which is not there")
 
 
 def test_no_safetensors(tmp_path):
@@ -259,5 +259,5 @@ def test_folder_that_is_not_empty(tmp_path):
 
 
 def test_is_original_of_a_directory_without_configuration(tmp_path):
-    with pytest.raises(ModelError, match="does not say the model_type"):
+    with pytest.raises(ModelError, match=r"config\.json cannot be read: FileNotFoundError"):
         is_original(tmp_path)
