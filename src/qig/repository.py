@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qig.secrets import masked
+
 CODE = ("src", "conf", "experiments", "pyproject.toml", "requirements.lock")
 """What decides a result; a changed README does not make a run another one."""
 MOST = 256 * 1024
@@ -35,10 +37,11 @@ class Repository:
         return found
 
     def write_diff(self, file: Path) -> None:
-        """The difference as text that ``git apply`` takes, cut at ``MOST`` bytes; no file where there is none."""
+        """The difference as text that ``git apply`` takes, secrets masked, cut at ``MOST`` bytes; no file if none."""
         if self.diff:
             cut = b"" if len(self.diff) <= MOST else f"\n[cut at {MOST} of {len(self.diff)} bytes]\n".encode()
-            file.write_bytes(self.diff[:MOST] + cut)
+            text = masked(self.diff[:MOST].decode(errors="surrogateescape"))
+            file.write_bytes(text.encode(errors="surrogateescape") + cut)
 
 
 def repository() -> Repository | None:

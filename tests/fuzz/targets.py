@@ -293,12 +293,15 @@ def use_checkpoint(given: tuple[str, bytes], folder: Path) -> None:
 @cache
 def valid_store(root: Path) -> dict[str, bytes]:
     """The files of a job and of its store: a run with its baseline, by name."""
+    from qig.store.files import write_manifest
     from report.fabricated import Store
 
     store = Store(root / "store")
     scores = ((1, 0, 1, 1), (0, 1, 1, 1))
     store.run("run1", scores=scores, created="2026-01-02T03:04:05+00:00")
     store.run("base", method="rtn", scores=scores)
+    for folder in (root / "store").glob("*/*"):
+        write_manifest(folder)
     (root / "run.json").write_text(
         json.dumps({"run": "run1", "baselines": {"rtn": "base"}, "store": "STORE", "cached": False})
     )
@@ -323,11 +326,12 @@ def records(root: Path) -> st.SearchStrategy[tuple[str, bytes]]:
 
 
 def use_record(root: Path, given: tuple[str, bytes], folder: Path) -> None:
-    """``qig-report FOLDER``, and what a tracker is told of the run."""
+    """``qig-report FOLDER``, ``qig-runs``, and what a tracker is told of the run."""
     from qig.errors import StoreError
     from qig.report.__main__ import main
     from qig.report.records import load_run
     from qig.report.summaries import per_sample, search_curves, sensitivity_shares, sites, summary
+    from qig.runs.__main__ import main as runs
 
     shutil.copytree(root, folder, dirs_exist_ok=True)
     name, content = given
@@ -338,6 +342,8 @@ def use_record(root: Path, given: tuple[str, bytes], folder: Path) -> None:
     told, complained = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(told), contextlib.redirect_stderr(complained):
         status = main([str(folder), "--figures", "0", "--to", str(folder / "out")])
+        for command in (["list"], ["show", "run1"], ["compare", "base", "run1"], ["verify"]):
+            runs([*command, "--store", str(folder / "store")])
     if "Traceback" in told.getvalue() + complained.getvalue():
         raise Defect("a traceback is shown")
     half = [file.name for file in (folder / "out").rglob("*") if file.is_file() and file.name.startswith(".")]

@@ -56,6 +56,7 @@ DEEP = b'[{"id": 1, "answers": "a", "question": "b", "picture": ' + b"[" * 900 +
         ("records", ("store/evaluation/erun1/samples.jsonl", b'{"task": "t"}\n')),
         ("records", ("store/quantized/qrun1/sensitivity.safetensors", b"")),
         ("records", ("run.json", b'{"run": [], "store": 3}')),
+        ("records", ("store/runs/run1/record.json", b'{"a":' * 200 + b"3" + b"}" * 200)),
     ],
 )
 def test_defects_of_former_campaigns_are_refused(all_targets, name, given, tmp_path):

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 from qig.errors import StoreError
 
 STRICT = ConfigDict(strict=True)
+DEEPEST = 50  # what reads a record goes down into it
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 Method = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+ -]{0,128}$")]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -47,8 +48,18 @@ class Calibration(TypedDict):
 
 class Stages(TypedDict):
     calibration: NotRequired[Calibration | None]
+    gradients: NotRequired[Key | None]
     quantized: NotRequired[Key | None]
     evaluation: Key
+
+
+class Git(TypedDict):
+    commit: NotRequired[str | None]
+    dirty: NotRequired[bool]
+
+
+class Environment(TypedDict):
+    git: NotRequired[Git | None]
 
 
 class Site(TypedDict):
@@ -82,6 +93,7 @@ class Record(TypedDict):
     model_bytes: Numbers
     sites: list[Site]
     metrics: dict[str, Metrics]
+    environment: NotRequired[Environment | None]
 
 
 @with_config(STRICT)
@@ -122,6 +134,7 @@ def parsed(text: str, what: str, kind: TypeAdapter) -> dict[str, Any]:
     try:
         found = json.loads(text)
         json.dumps(found, ensure_ascii=False).encode()  # a lone surrogate
+        _refuse_deep(found)
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{what} is not JSON: {type(error).__name__}: {error}") from error
     try:
@@ -129,6 +142,15 @@ def parsed(text: str, what: str, kind: TypeAdapter) -> dict[str, Any]:
     except ValidationError as error:
         raise StoreError(f"{what} {_said(error.errors(include_url=False, include_context=False))}") from error
     return found
+
+
+def _refuse_deep(value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST):
+        inner = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, (dict, list))]
+        level = [part for parts in inner for part in parts]
+    if level:
+        raise ValueError(f"nested more than {DEEPEST} deep")
 
 
 def _said(errors: list[dict[str, Any]]) -> str:

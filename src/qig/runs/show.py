@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from omegaconf import OmegaConf
+import yaml
 
 from qig.export.source import find_run
 from qig.runs.lookup import stages
@@ -32,5 +32,5 @@ def run(options: argparse.Namespace) -> int:
     if samples:
         print(f"  calibrated on {len(samples)} samples: {', '.join(samples[:3])}{', ...' if len(samples) > 3 else ''}")
     shown = {"config": found.config} | {part: found.record[part] for part in PARTS if part in found.record}
-    print("\n" + OmegaConf.to_yaml(OmegaConf.create(shown)), end="")
+    print("\n" + yaml.safe_dump(shown, sort_keys=False, allow_unicode=True), end="")
     return 0

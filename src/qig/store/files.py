@@ -106,9 +106,11 @@ def find_damage(folder: Path) -> str | None:
     try:
         sums = json.loads((folder / MANIFEST).read_text(), object_pairs_hook=_once)
         for name, expected in sums.items():
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                return f"its manifest names {name!r}, which is elsewhere"
             if sha256(folder / name) != expected:
                 return f"{name} does not match its checksum"
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         return f"{type(error).__name__}: {error}"
     return None
 
