@@ -50,6 +50,7 @@ def code_version(parts: tuple[str, ...]) -> str:
     return digest({str(f.relative_to(PACKAGE)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)})
 
 
+@cache
 def versions(packages: tuple[str, ...]) -> dict[str, str]:
     return {name: version(name) for name in packages}
 
