@@ -49,6 +49,9 @@ def test_calibration(tmp_path, small, capsys):
     measured = {row["what"]: row["measured"] for row in found["rows"]}
     assert {"attribution", "search", "capture", "peak host memory"} <= set(measured)
     assert all(value >= 0 for value in measured.values())
+    foreseen = {row["what"]: row["foreseen"] for row in found["rows"]}
+    # Milliseconds more than nothing: the rehearsal has linears to quantize each time.
+    assert all(foreseen[stage] > 0.05 * measured[stage] > 0 for stage in ("attribution", "search", "rounding"))
 
 
 def test_published_has_every_method_of_every_turn(tmp_path, small, capsys):

@@ -13,19 +13,12 @@ def foreseen_and_measured(work: Work) -> tuple[list[dict], str]:
     What is foreseen is extrapolated from a rehearsal on a few micro-batches, as for the whole model.
     """
     config, device = work.config, work.device
-    plan = foresee(work.model(), work.batches, work.blocks, config, device)
-    found = rehearse(work.model(), work.batches, config, device)
+    plan = foresee(work.short(), work.batches, work.blocks, config, device)
+    found = rehearse(work.opened(), work.batches, config, device)
     rows = [
         {"what": "whole calibration", "foreseen": plan.seconds, "measured": found.seconds, "unit": "s"},
-        *(
-            {
-                "what": stage,
-                "foreseen": plan.stages.get(stage, 0.0) / work.blocks,
-                "measured": seconds,
-                "unit": "s a block",
-            }
-            for stage, seconds in found.stages.items()
-        ),
+        *({"what": stage, "foreseen": plan.stages[stage] / work.blocks, "measured": seconds, "unit": "s a block"}
+          for stage, seconds in found.stages.items()),
         _peak("peak host memory", plan.host_bytes, found.host_bytes),
     ]
     if found.device_bytes is not None:
@@ -35,10 +28,6 @@ def foreseen_and_measured(work: Work) -> tuple[list[dict], str]:
         f"activations on {config.memory.activations}. Seconds by the clock."
     )
     return rows, about
-
-
-def _stage(what: str, foreseen: float, measured: float) -> dict:
-    return {"what": what, "foreseen": foreseen, "measured": measured, "unit": "s a block"}
 
 
 def _peak(what: str, foreseen: int, measured: int) -> dict:

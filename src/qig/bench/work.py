@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -15,7 +15,7 @@ from qig.config import conf_dir, register
 from qig.config.schema import Config
 from qig.config.validation import resolve
 from qig.data.calibration import CalibrationBatch, calibration_data
-from qig.models.loading import LoadedModel, load
+from qig.models.loading import LoadedModel, load, open_model
 from qig.models.outliers import outlier_scales
 from qig.planning.rehearsal import shortened
 
@@ -41,6 +41,7 @@ class Work:
         name: of the shape or of the embedded model.
         overrides: of model and samples; ``config`` is theirs and the method's.
         blocks: decoder blocks that it has here.
+        text: fields of the text model's configuration that make the shape; none for an embedded model.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Work:
     original: LoadedModel
     batches: list[CalibrationBatch]
     device: torch.device
+    text: dict[str, int] = field(default_factory=dict)
 
     @property
     def blocks(self) -> int:
@@ -68,6 +70,16 @@ class Work:
         original = self.original
         return LoadedModel(copy.deepcopy(original.model), original.processor, original.architecture)
 
+    def opened(self) -> LoadedModel:
+        """The same model as a calibration opens it: blocks are brought in one by one, anew each time."""
+        if not self.text:
+            return open_model(self.config.model, self.device)
+        return _opened(self.config, self.blocks, self.text, self.device)
+
+    def short(self) -> LoadedModel:
+        """What ``plan=true`` rehearses on: two random blocks of the same sizes."""
+        return shortened(self.config.model, self.device, **self.text)
+
     def under(self, *overrides: str) -> Work:
         """The same model and samples under another method or bit setting."""
         return replace(self, config=configured(*self.overrides, *overrides))
@@ -80,20 +92,16 @@ def of_shape(shape: str, blocks: int, overrides: Sequence[str], device: torch.de
     than another. ``overrides`` are of the samples, such as ``calibration.samples=8``.
     """
     overrides = (f"model={FRAME}", *LONG, *overrides)
-    config = configured(*overrides)
+    config, text = configured(*overrides), text_fields(shape)
     torch.manual_seed(SEED)
-    opened = shortened(config.model, device, blocks, **text_fields(shape))
-    outliers = config.model.outliers
-    scales = outlier_scales(opened.blocks, opened.architecture.sites, outliers.sigma, outliers.seed)
-    opened = replace(opened, source=replace(opened.source, outliers=scales))
-    return _work(shape, overrides, config, opened.in_memory(), device)
+    return _work(shape, overrides, config, _opened(config, blocks, text, device).in_memory(), device, text)
 
 
 def of_model(name: str, overrides: Sequence[str], device: torch.device) -> Work:
     """An embedded model with its own weights and outliers."""
     overrides = (f"model={name}", *overrides)
     config = configured(*overrides)
-    return _work(name, overrides, config, load(config.model, device), device)
+    return _work(name, overrides, config, load(config.model, device), device, {})
 
 
 def text_fields(shape: str) -> dict[str, int]:
@@ -102,6 +110,20 @@ def text_fields(shape: str) -> dict[str, int]:
     return {**fields, "head_dim": fields["hidden_size"] // fields["num_attention_heads"]}
 
 
-def _work(name: str, overrides: tuple[str, ...], config: Config, loaded: LoadedModel, device: torch.device) -> Work:
+def _opened(config: Config, blocks: int, text: dict[str, int], device: torch.device) -> LoadedModel:
+    """Random blocks with the synthetic outliers of the configuration."""
+    opened, outliers = shortened(config.model, device, blocks, **text), config.model.outliers
+    scales = outlier_scales(opened.blocks, opened.architecture.sites, outliers.sigma, outliers.seed)
+    return replace(opened, source=replace(opened.source, outliers=scales))
+
+
+def _work(
+    name: str,
+    overrides: tuple[str, ...],
+    config: Config,
+    loaded: LoadedModel,
+    device: torch.device,
+    text: dict[str, int],
+) -> Work:
     data = calibration_data(config.calibration, loaded.processor, loaded.model, loaded.image_token_ids)
-    return Work(name, overrides, config, loaded, data.batches, device)
+    return Work(name, overrides, config, loaded, data.batches, device, text)
