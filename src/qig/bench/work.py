@@ -16,7 +16,6 @@ from qig.config.schema import Config
 from qig.config.validation import resolve
 from qig.data.calibration import CalibrationBatch, calibration_data
 from qig.models.loading import LoadedModel, load, open_model
-from qig.models.outliers import outlier_scales
 from qig.planning.rehearsal import shortened
 
 FRAME = "tiny_llava_onevision"  # what stands around the blocks of a published shape
@@ -74,7 +73,7 @@ class Work:
         """The same model as a calibration opens it: blocks are brought in one by one, anew each time."""
         if not self.text:
             return open_model(self.config.model, self.device)
-        return _opened(self.config, self.blocks, self.text, self.device)
+        return shortened(self.config.model, self.device, self.blocks, **self.text)
 
     def short(self) -> LoadedModel:
         """What ``plan=true`` rehearses on: two random blocks of the same sizes."""
@@ -94,7 +93,8 @@ def of_shape(shape: str, blocks: int, overrides: Sequence[str], device: torch.de
     overrides = (f"model={FRAME}", *LONG, *overrides)
     config, text = configured(*overrides), text_fields(shape)
     torch.manual_seed(SEED)
-    return _work(shape, overrides, config, _opened(config, blocks, text, device).in_memory(), device, text)
+    opened = shortened(config.model, device, blocks, **text)
+    return _work(shape, overrides, config, opened.in_memory(), device, text)
 
 
 def of_model(name: str, overrides: Sequence[str], device: torch.device) -> Work:
@@ -108,13 +108,6 @@ def text_fields(shape: str) -> dict[str, int]:
     """Fields of the text model's configuration that make a shape."""
     fields = OmegaConf.to_object(OmegaConf.load(SHAPES[shape]))
     return {**fields, "head_dim": fields["hidden_size"] // fields["num_attention_heads"]}
-
-
-def _opened(config: Config, blocks: int, text: dict[str, int], device: torch.device) -> LoadedModel:
-    """Random blocks with the synthetic outliers of the configuration."""
-    opened, outliers = shortened(config.model, device, blocks, **text), config.model.outliers
-    scales = outlier_scales(opened.blocks, opened.architecture.sites, outliers.sigma, outliers.seed)
-    return replace(opened, source=replace(opened.source, outliers=scales))
 
 
 def _work(

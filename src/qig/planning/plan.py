@@ -19,6 +19,7 @@ from qig.models.loading import LoadedModel
 from qig.planning.rehearsal import Rehearsal, rehearse, shortened, waiting_bytes
 
 MEBI = 2**20
+FEW, MORE = 2, 8  # micro-batches of the two rehearsals
 
 
 @dataclass(frozen=True)
@@ -74,16 +75,19 @@ def plan(config: Config, device: torch.device) -> Plan:
 def foresee(
     loaded: LoadedModel, batches: list[CalibrationBatch], blocks: int, config: Config, device: torch.device
 ) -> Plan:
-    """Predict from two rehearsals, with one micro-batch and with two: what grows with the tokens is told apart.
+    """Predict from two rehearsals, with few and with more micro-batches: what grows with the tokens is told apart.
+
+    ``MORE`` are enough for the early stop of the search to spare what it spares later, too.
 
     Args:
         loaded: the shortened model; ``blocks``: how many decoder blocks the whole one has.
     """
     tokens = sum(int(batch.real.sum()) for batch in batches)
-    few = sorted(batches, key=lambda batch: int(batch.real.sum()))[len(batches) // 2 :][:2]
+    more = sorted(batches, key=lambda batch: int(batch.real.sum()))[len(batches) // 2 :][:MORE]
+    few = more[:FEW]
     # The first turn also chooses kernels and takes memory, which the others then do not pay for.
-    waiting = waiting_bytes(loaded, few[:1], config, device) * _places(batches) // max(_places(few[:1]), 1)
-    trials = [rehearse(loaded, few[:1], config, device), rehearse(loaded, few, config, device)]
+    waiting = waiting_bytes(loaded, few, config, device) * _places(batches) // max(_places(few), 1)
+    trials = [rehearse(loaded, few, config, device), rehearse(loaded, more, config, device)]
 
     def at_all(value: Callable[[Rehearsal], float]) -> float:
         return _extrapolated([(trial.tokens, value(trial)) for trial in trials], tokens)
@@ -93,7 +97,7 @@ def foresee(
         stages[name] = blocks * at_all(lambda trial, name=name: trial.stages.get(name, 0.0))
     on_disk, on_host = config.memory.activations == "disk", device.type == "cpu" or config.memory.activations == "host"
     pixels = _input_bytes(batches)
-    grown = 0 if on_disk else waiting * (_places(batches) - _places(few[:1])) // max(_places(batches), 1)
+    grown = 0 if on_disk else waiting * (_places(batches) - _places(few)) // max(_places(batches), 1)
     return Plan(
         samples=sum(len(batch.ids) for batch in batches),
         tokens=tokens,

@@ -23,6 +23,7 @@ from qig.models import checkpoint
 from qig.models.architectures import architecture_of
 from qig.models.classes import FROM_FILES, model_class, processor_of
 from qig.models.loading import LoadedModel, Source
+from qig.models.outliers import outlier_scales
 
 BLOCKS = 2  # in front of the first block both streams are equal, so that its costs are not those of the others
 SPREAD = 0.02  # standard deviation of the random weights
@@ -48,7 +49,7 @@ class RandomTensors(Mapping[str, Tensor]):
 
 
 def shortened(config: Model, device: torch.device, blocks: int = BLOCKS, **text: Any) -> LoadedModel:
-    """The configured model, opened with random weights and few decoder blocks; no weight is read.
+    """The configured model, outliers included, opened with random weights and few decoder blocks; none is read.
 
     Args:
         text: other values for fields of the text model's configuration, such as ``hidden_size``.
@@ -64,7 +65,9 @@ def shortened(config: Model, device: torch.device, blocks: int = BLOCKS, **text:
         model = model_class(architecture).from_config(own, dtype=getattr(torch, config.dtype))
     model.tie_weights()
     processor = processor_of(directory, architecture)
-    source = Source(RandomTensors(model), [{} for _ in range(blocks)], device)
+    layers = model.get_submodule(architecture.text_model).layers
+    scales = outlier_scales(layers, architecture.sites, config.outliers.sigma, config.outliers.seed)
+    source = Source(RandomTensors(model), scales, device)
     return LoadedModel(model.eval().requires_grad_(False), processor, architecture, source)
 
 
