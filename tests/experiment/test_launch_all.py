@@ -104,10 +104,11 @@ def test_a_run_whose_record_is_damaged_has_failed(jobs, store):
     assert errors(jobs)[2] == "run 2 is damaged: record.json does not match its checksum"
 
 
-def test_an_interrupt_stops_the_sweep(jobs):
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(15)])
+def test_a_signal_stops_the_sweep(jobs, stop):
     class Interrupted:
         def launch(self, job_overrides, initial_job_idx):
-            raise KeyboardInterrupt
+            raise stop
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(type(stop)):
         launch_all(Interrupted(), jobs)

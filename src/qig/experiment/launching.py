@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, open_dict
@@ -151,7 +152,11 @@ def _launch(launcher: Launcher, jobs: Sequence[SweepJob]) -> str | None:
     """Launch; what stopped the launcher, or None. A job that the launcher saw fail is noted where it could not."""
     try:
         returned = launcher.launch([_placed(job) for job in jobs], initial_job_idx=0)
-    except (Exception, SystemExit) as error:  # whatever a launcher, its cluster or a dying worker comes up with
+    except SystemExit as error:
+        if not isinstance(launcher, BasicLauncher):  # not a job's: ray leaves so at SIGTERM
+            raise
+        return error_line(error)
+    except Exception as error:  # whatever a launcher, its cluster or a dying worker comes up with
         return error_line(error)
     for job, result in zip(jobs, returned, strict=True):
         if job.status not in (COMPLETED, FAILED) and isinstance(result, JobReturn):
