@@ -29,4 +29,4 @@ def test_an_unreadable_record_is_damage(store, seal, ask):
     (store.root / "runs" / "aaa" / "record.json").write_text("{}")
     seal(store)
     status, told = ask("verify")
-    assert status == 1 and "is no complete run record" in told
+    assert status == 1 and "lacks id, method" in told and "1 damaged or absent" in told
