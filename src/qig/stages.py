@@ -17,7 +17,7 @@ from qig.config.schema import Config
 from qig.config.validation import needs_calibration, needs_gradients
 from qig.data.sets import content_hash
 from qig.errors import ConfigError
-from qig.store import Store, write_json
+from qig.store import Store, find_damage, write_json, write_manifest
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +109,19 @@ def _quantize(config: Config, device: torch.device, folder: Path, gradients: Cal
 
 
 def _evaluate(config: Config, device: torch.device, quantized: Path | None, folder: Path) -> None:
-    """Benchmark the 16-bit model, or the one that the quantized stage's folder holds."""
+    """Benchmark the 16-bit model, or the one that the quantized stage's folder holds.
+
+    Results get their checksums before the journal goes: killed at any moment, an evaluation loses one batch at most.
+    """
+    from qig.evaluation.journal import FOLDER, discard
+
+    if find_damage(folder) is not None:
+        _answered(config, device, quantized, folder)
+        write_manifest(folder, without=FOLDER)
+    discard(folder)
+
+
+def _answered(config: Config, device: torch.device, quantized: Path | None, folder: Path) -> None:
     from qig.blockwise.timing import PeakMemory, Stopwatch
     from qig.determinism import prepare
     from qig.evaluation.journal import spent

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -186,3 +188,15 @@ def test_what_killed_processes_prepared_is_swept(tmp_path):
     with Lock(tmp_path, "k"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [".k.elsewhere"]
+
+
+def test_a_lock_that_goes_while_it_is_looked_into_is_free(tmp_path, monkeypatch):
+    lock = tmp_path / "k"
+    lock.mkdir()
+
+    def gone(self, _pattern):
+        shutil.rmtree(self)
+        return os.scandir(self)
+
+    monkeypatch.setattr(Path, "glob", gone)
+    assert holder(lock) is None

@@ -44,13 +44,17 @@ def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
     from qig.quantized import load_checkpoint
     from qig.stages import device_name
 
+    from .journal import discard
     from .parallel import evaluate_into, own_device
+    from .ranks import Ranks
 
     quiet()
     prepare(config.evaluation.seed, config.threads or available_threads())
     loaded = load_checkpoint(checkpoint, own_device(device_name(config.device)))
     folder.mkdir(parents=True, exist_ok=True)
     evaluate_into(folder, loaded, config.evaluation)
+    if Ranks.of_environment().is_main:
+        discard(folder)
 
 
 def _composed(overrides: list[str]):

@@ -83,12 +83,12 @@ def _work(job: Job) -> None:
 def evaluate_into(folder: Path, loaded, evaluation: Evaluation) -> None:
     """Evaluate a loaded model; every process calls this, and the first writes both files.
 
-    What an interrupted evaluation left in the folder's journal is not done again.
+    What an interrupted evaluation left in the folder's journal is not done again; the journal stays, for the caller to
+    discard when the results are safe.
     """
     from qig.determinism import noted
 
     from .benchmark import evaluate
-    from .journal import discard
     from .ranks import Ranks
 
     settings = {name: value for name, value in asdict(evaluation).items() if name not in ("processes", "text")}
@@ -106,7 +106,6 @@ def evaluate_into(folder: Path, loaded, evaluation: Evaluation) -> None:
         "without_deterministic_form": sorted(without_deterministic_form),
     }
     (folder / RESULT).write_text(json.dumps(kept, indent=1) + "\n")
-    discard(folder)
 
 
 def own_device(configured: str):

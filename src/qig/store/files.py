@@ -92,11 +92,15 @@ def part(target: Path) -> Iterator[Path]:
     publish(temporary, target)
 
 
-def write_manifest(folder: Path) -> None:
-    """Checksums of all files of a folder, written last and after everything has reached the disk."""
+def write_manifest(folder: Path, without: str = "") -> None:
+    """Checksums of all files of a folder, written last and after everything has reached the disk.
+
+    ``without``: a folder inside whose files are not meant to stay.
+    """
     for inner in sorted(f for f in folder.rglob("*") if f.is_file() or f.is_dir()):
         sync(inner)
-    sums = {str(file.relative_to(folder)): sha256(file) for file in _files(folder)}
+    sums = {str(file.relative_to(folder)): sha256(file) for file in _files(folder)
+            if file.relative_to(folder).parts[0] != without}  # fmt: skip
     write_json(folder / MANIFEST, sums)
     sync(folder)
 

@@ -47,7 +47,11 @@ class Holder:
 
 def holder(lock: Path) -> Holder | None:
     """Who holds the lock; ``None`` if nobody does."""
-    for file in sorted(lock.glob("*.json")):
+    try:
+        files = sorted(lock.glob("*.json"))
+    except FileNotFoundError:  # given up while it was looked into
+        return None
+    for file in files:
         try:
             with file.open() as stream:  # opening makes NFS ask its server
                 pulse = os.fstat(stream.fileno()).st_mtime_ns
