@@ -84,7 +84,7 @@ bench: $(VENV)/.installed
 	$(BIN)/qig-bench accuracy
 	$(BIN)/qig-bench calibration --shape qwen2_vl_0_5b
 	$(BIN)/qig-bench published --shape qwen2_vl_0_5b
-	$(BIN)/qig-bench scaling
+	$(BIN)/qig-bench scaling --shape qwen2_vl_0_5b
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pip check

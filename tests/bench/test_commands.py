@@ -97,7 +97,8 @@ def test_growth(tmp_path, capsys, monkeypatch):
         return Measured(point, 400 * point.samples, 2**20, cost)
 
     monkeypatch.setattr(scaling, "measure", measured)
-    found = run(tmp_path, capsys, "scaling", "--device", "cpu", "--samples", "1", "2", "--plain", "1")
+    where = ["--shape", next(iter(SHAPES)), "--device", "cpu"]
+    found = run(tmp_path, capsys, "scaling", *where, "--samples", "1", "2", "--plain", "1")
     assert [row["peak_mib"] for row in found["rows"]] == [1.0] * 8
     assert {(row["method"], row["activations"], row["blocks"]) for row in found["rows"]} == {
         ("qig", "device", 1), ("qig", "disk", 1), ("qig", "device", 2), ("qig", "device", 4), (PLAIN, "device", 1)

@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--nodes", type=int, default=1024, help="of the reference, a midpoint rule")
 
     one = command("scaling", "Time and peak memory against samples, blocks, and where activations wait.")
-    one.add_argument("--shape", choices=SHAPES, default="qwen2_vl_0_5b", help="random weights of these sizes")
+    one.add_argument("--shape", choices=SHAPES, required=True, help="random weights of these sizes")
     one.add_argument("--setting", default="w3a16", help="bit setting")
     one.add_argument("--samples", type=int, nargs="+", default=[2, 4, 8, 16], help="for QIG")
     one.add_argument("--plain", type=int, nargs="+", default=[2, 4], help="for the plain implementation")
