@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from fuzz.campaign import fuzz
@@ -87,3 +90,9 @@ def test_what_is_a_defect():
         "test_fuzz.py:action: Defect": "'z'",
     }
     assert issubclass(Hang, BaseException) and not issubclass(Hang, Exception)
+
+
+def test_the_committed_results_are_of_a_campaign_without_defects():
+    file = Path(__file__).parents[2] / "results" / "fuzz.json"
+    rows = json.loads(file.read_text())["targets"]
+    assert sum(row["inputs"] for row in rows) >= 10_000 and not any(row["defects"] for row in rows)
