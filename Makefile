@@ -17,7 +17,7 @@ help:
 	@echo "make fuzz     results/fuzz anew: inputs that nobody would write, into all that reads (about 10 minutes)"
 	@echo "make bench    results/benchmarks anew: calibration beside the published cost structure (about an hour)"
 	@echo "make launchers  results/launchers.md anew: 24 runs on every launcher, two of which fail at first (about 10 minutes)"
-	@echo "make test     all tests (about 8 minutes on 2 cores)"
+	@echo "make test     all tests (about 10 minutes on 2 cores)"
 	@echo "make lint     ruff"
 	@echo "make lock     requirements.lock anew from what is installed in $(VENV)"
 	@echo "make clean    remove the environment and all outputs"
