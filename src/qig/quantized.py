@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from qig.blockwise.artefact import apply_block, block_folder, read_record
+from qig.config.recorded import typed
 from qig.config.schema import Model, Quant
 from qig.errors import ModelError
 from qig.models.checkpoint import content_hash, resolve
@@ -77,6 +77,6 @@ def model_bytes(loaded: LoadedModel, setting: Setting | None) -> dict[str, int]:
 
 def _typed(schema: type, values: dict, folder: Path):
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
+        return typed(schema, values)
     except OmegaConfBaseException as error:
         raise ModelError(f"{folder / RECORD} does not describe a quantized model: {error}") from error

@@ -146,9 +146,9 @@ def test_content_hash_sees_what_matters(copy):
 
 def test_hashes_of_large_files_are_remembered_until_the_file_changes(copy, monkeypatch, tmp_path):
     hashed = []
-    plain = checkpoint._sha256
+    plain = checkpoint.sha256
     monkeypatch.setattr(checkpoint, "LARGE", 100_000)
-    monkeypatch.setattr(checkpoint, "_sha256", lambda file: hashed.append(file.name) or plain(file))
+    monkeypatch.setattr(checkpoint, "sha256", lambda file: hashed.append(file.name) or plain(file))
     monkeypatch.setenv("QIG_CACHE", str(tmp_path / "cache"))
     first = checkpoint.content_hash(copy)
     assert hashed.count("model.safetensors") == 1

@@ -10,6 +10,7 @@ from qig.blockwise.activations import Activations
 from qig.config.schema import AttentionSensitivity
 from qig.errors import ModelError
 from qig.sensitivity.attention import AttentionReceived
+from qig.sensitivity.estimator import WholeModel
 
 CPU = torch.device("cpu")
 
@@ -47,7 +48,7 @@ def received_by_hand(block: nn.Module, x: torch.Tensor, positions, groups: int) 
 
 def estimate(loaded, batches) -> AttentionReceived:
     estimator = AttentionReceived(AttentionSensitivity("attention", "token_special", "sample", "none", 0))
-    estimator.prepare(loaded, batches, Activations(CPU))
+    estimator.prepare(WholeModel(loaded, batches, Activations(CPU)))
     return estimator
 
 

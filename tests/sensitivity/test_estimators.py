@@ -11,6 +11,7 @@ from qig.blockwise.run import BlockPass
 from qig.config.validation import resolve
 from qig.data.tokens import TokenKind
 from qig.models.loading import load
+from qig.sensitivity.estimator import WholeModel
 
 CPU = torch.device("cpu")
 QWEN, LLAVA, INTERN = "tiny_qwen2_vl", "tiny_llava_onevision", "tiny_internvl"
@@ -61,7 +62,7 @@ def test_attention_received_is_a_mean(fresh_model, digit_samples, batches_of, an
     loaded = fresh_model(any_tiny)
     estimator = AttentionReceived(compose("sensitivity=attention").sensitivity)
     batches = batches_of(loaded, digit_samples[:3], tokens_per_batch=10_000)
-    estimator.prepare(loaded, batches, Activations(CPU))
+    estimator.prepare(WholeModel(loaded, batches, Activations(CPU)))
     for batch in batches_of(loaded, digit_samples[:3], 1):
         row = batches[0].ids.index(batch.ids[0])
         loaded.model.set_attn_implementation("eager")

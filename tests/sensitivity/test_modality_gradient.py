@@ -11,6 +11,7 @@ from qig.blockwise.activations import Activations
 from qig.blockwise.site import SiteView
 from qig.config.schema import ModalityGradientSensitivity
 from qig.data.tokens import TokenKind
+from qig.sensitivity.estimator import WholeModel
 from qig.sensitivity.gradients import output_gradients, sft_loss
 from qig.sensitivity.modality_gradient import ModalityGradient
 
@@ -102,7 +103,7 @@ def test_ratio_floor_and_balance(case, balance):
     loaded, together, alone = case
     config = ModalityGradientSensitivity("modality_gradient", "modality", "corpus", "none", 0, balance)
     estimator = ModalityGradient(config)
-    estimator.prepare(loaded, together, Activations(CPU))
+    estimator.prepare(WholeModel(loaded, together, Activations(CPU)))
 
     gathered = {(name, kind): [[] for _ in loaded.blocks] for name in NAMES for kind in ("vision", "answer")}
     for batch in alone.values():

@@ -9,6 +9,7 @@ from qig.blockwise.activations import Activations
 from qig.blockwise.site import SiteView
 from qig.config.schema import TokenGradientSensitivity
 from qig.data.tokens import TokenKind
+from qig.sensitivity.estimator import WholeModel
 from qig.sensitivity.token_gradient import TokenGradient
 
 
@@ -43,7 +44,7 @@ def test_every_site_on_every_architecture(fresh_model, digit_samples, batches_of
     loaded.model.double()
     (padded,) = batches_of(loaded, digit_samples[:3], 10_000)
     estimator = TokenGradient(TokenGradientSensitivity("token_gradient", "token_special", "sample", "none", 0))
-    estimator.prepare(loaded, [padded], Activations(torch.device("cpu")))
+    estimator.prepare(WholeModel(loaded, [padded], Activations(torch.device("cpu"))))
     alone = {batch.ids[0]: batch for batch in batches_of(loaded, digit_samples[:3], 1)}
     for index in range(2):
         for site in loaded.architecture.sites:

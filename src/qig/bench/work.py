@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -49,7 +49,7 @@ class Work:
     original: LoadedModel
     batches: list[CalibrationBatch]
     device: torch.device
-    text: dict[str, int] = field(default_factory=dict)
+    text: dict[str, int]
 
     @property
     def blocks(self) -> int:

@@ -21,6 +21,7 @@ from qig.blockwise.timing import Stopwatch
 from qig.config.schema import Config
 from qig.data.calibration import CalibrationBatch
 from qig.models.loading import LoadedModel
+from qig.sensitivity.estimator import WholeModel
 from qig.sensitivity.shared_gradients import SharedGradients
 
 
@@ -50,7 +51,7 @@ class BlockPass:
         loaded, methods = self.loaded, self.methods
         if methods.weighted:
             with self.stopwatch("attribution"):
-                methods.estimator.prepare(loaded, self.batches, self.activations, self.shared)
+                methods.estimator.prepare(WholeModel(loaded, self.batches, self.activations, self.shared))
             self.stopwatch.add("attribution", self.shared.elsewhere)
         with self.stopwatch("capture"):
             streams = Streams(loaded, self.batches, self.activations, methods.needs_quantized_stream)

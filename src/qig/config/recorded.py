@@ -25,7 +25,7 @@ def recorded_config(record: Mapping[str, Any]) -> Config:
     run, values = record.get("id"), record.get("config")
     try:
         groups = {name: _group(name, values[name]) for name in GROUPS}
-        return _typed(Config, {**values, **groups})
+        return typed(Config, {**values, **groups})
     except (OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise StoreError(
@@ -37,7 +37,7 @@ def recorded_config(record: Mapping[str, Any]) -> Config:
 def _group(name: str, values: Mapping[str, Any]) -> Any:
     if name == "calibration":
         return _calibration(values)
-    return OmegaConf.structured(_typed(_schema(name, values), values))
+    return OmegaConf.structured(typed(_schema(name, values), values))
 
 
 def _schema(group: str, values: Mapping[str, Any]) -> type:
@@ -59,10 +59,15 @@ def _calibration(values: Mapping[str, Any]) -> Any:
             inner[field.name] = _calibration(values[field.name])
         elif field.type == "dict[str, Calibration]":
             inner[field.name] = {name: _calibration(part) for name, part in values[field.name].items()}
-    return OmegaConf.structured(_typed(schema, inner))
+    return OmegaConf.structured(typed(schema, inner))
 
 
-def _typed(schema: type, values: Mapping[str, Any]) -> Any:
+def typed(schema: type, values: Mapping[str, Any]) -> Any:
+    """Plain values as an object of a schema's dataclass.
+
+    Raises:
+        OmegaConfBaseException: other keys or kinds of values than the schema's.
+    """
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
 
 

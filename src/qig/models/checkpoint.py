@@ -14,6 +14,7 @@ from pathlib import Path
 from qig.errors import ConfigError, ModelError
 from qig.models.architectures import architecture_of
 from qig.models.files import read_json, tensor_shapes
+from qig.store.files import sha256
 
 EMBEDDED = "embedded:"
 PACKAGED = "packaged:"
@@ -108,24 +109,19 @@ def _file_hash(file: Path) -> str:
     real = file.resolve()
     state = real.stat()
     if state.st_size < LARGE:
-        return _sha256(real)
+        return sha256(real)
     known = f"{real}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ino}"
     memory = cache_dir() / "hashes" / hashlib.sha256(known.encode()).hexdigest()
     try:
         return bytes.fromhex(memory.read_text()).hex()
     except (OSError, ValueError):
-        found = _sha256(real)
+        found = sha256(real)
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time and nothing else
         memory.parent.mkdir(parents=True, exist_ok=True)
         temporary = memory.with_name(f"{memory.name}.{os.getpid()}")
         temporary.write_text(found)
         temporary.replace(memory)
     return found
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def cache_dir() -> Path:

@@ -176,14 +176,10 @@ def _again(run: Run) -> tuple[LoadedModel, list[CalibrationBatch]]:
     Raises:
         StoreError: the samples are not those that the run was calibrated on.
     """
-    from omegaconf import OmegaConf
-
+    from qig.config.recorded import typed
     from qig.config.schema import GROUPS, Model
     from qig.data.calibration import calibration_data, digest
     from qig.models.loading import load
-
-    def typed(schema: type, values):
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
 
     loaded = load(typed(Model, run.config["model"]), CPU)
     config = run.config["calibration"]

@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from qig.about import About
-from qig.blockwise.activations import Activations
 from qig.blockwise.site import SiteView
 from qig.blockwise.streams import Streams
 from qig.data.calibration import CalibrationBatch
 from qig.errors import ModelError
 from qig.models.loading import LoadedModel
-from qig.sensitivity.estimator import Estimator, Scores
-from qig.sensitivity.shared_gradients import SharedGradients
+from qig.sensitivity.estimator import Estimator, Scores, WholeModel
 
 
 class AttentionReceived(Estimator):
@@ -28,16 +26,11 @@ class AttentionReceived(Estimator):
         source="QIG's Table 1, arXiv 2603.17809",
     )
 
-    def prepare(
-        self,
-        loaded: LoadedModel,
-        batches: list[CalibrationBatch],
-        activations: Activations,
-        shared: SharedGradients | None = None,
-    ) -> None:
+    def prepare(self, whole: WholeModel) -> None:
+        loaded, batches = whole.loaded, whole.batches
         self.received: list[list[Tensor]] = [[] for _ in loaded.blocks]
         with _probabilities(loaded):
-            streams = Streams(loaded, batches, activations, with_quantized=False)
+            streams = Streams(loaded, batches, whole.activations, with_quantized=False)
             for index in range(len(loaded.blocks)):
                 with loaded.block(index) as block:
                     attention = block.get_submodule(loaded.architecture.attention)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,9 +14,26 @@ from qig.blockwise.site import SiteView
 from qig.config.schema import Sensitivity
 from qig.data.calibration import CalibrationBatch
 from qig.models.loading import LoadedModel
+from qig.sensitivity.kept_gradients import Gradients
+from qig.sensitivity.shared_gradients import SharedGradients
 
-if TYPE_CHECKING:
-    from qig.sensitivity.shared_gradients import SharedGradients
+
+@dataclass(frozen=True)
+class WholeModel:
+    """What an estimator is given before the first block is touched.
+
+    Attributes:
+        shared: where gradients are kept and found again; by default in memory, for this pass alone.
+    """
+
+    loaded: LoadedModel
+    batches: list[CalibrationBatch]
+    activations: Activations
+    shared: SharedGradients = field(default_factory=SharedGradients)
+
+    def gradients(self) -> list[Gradients]:
+        """Of the loss, at the outputs of each half of the blocks; see ``output_gradients``."""
+        return self.shared.of(self.loaded, self.batches, self.activations)
 
 
 @dataclass(frozen=True)
@@ -50,13 +67,7 @@ class Estimator(ABC):
     def __init__(self, config: Sensitivity) -> None:
         self.config = config
 
-    def prepare(  # noqa: B027 - most estimators need nothing
-        self,
-        loaded: LoadedModel,
-        batches: list[CalibrationBatch],
-        activations: Activations,
-        shared: SharedGradients | None = None,
-    ) -> None:
+    def prepare(self, whole: WholeModel) -> None:  # noqa: B027 - most estimators need nothing
         """Whole-model work before the first block is touched (gradients of the loss); nothing by default."""
 
     @abstractmethod

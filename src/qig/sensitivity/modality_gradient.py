@@ -6,15 +6,11 @@ import torch
 from torch import Tensor
 
 from qig.about import About
-from qig.blockwise.activations import Activations
 from qig.blockwise.site import SiteView
 from qig.config.schema import ModalityGradientSensitivity
-from qig.data.calibration import CalibrationBatch
 from qig.data.tokens import TokenKind
 from qig.errors import NonFiniteError
-from qig.models.loading import LoadedModel
-from qig.sensitivity.estimator import Estimator, Scores
-from qig.sensitivity.shared_gradients import SharedGradients
+from qig.sensitivity.estimator import Estimator, Scores, WholeModel
 
 MODALITIES = (TokenKind.VISION, TokenKind.ANSWER)
 
@@ -43,21 +39,16 @@ class ModalityGradient(Estimator):
         self.ratios: dict[str, Tensor] = {}
         self.counts: dict[TokenKind, int] = {}
 
-    def prepare(
-        self,
-        loaded: LoadedModel,
-        batches: list[CalibrationBatch],
-        activations: Activations,
-        shared: SharedGradients | None = None,
-    ) -> None:
+    def prepare(self, whole: WholeModel) -> None:
+        loaded, batches, device = whole.loaded, whole.batches, whole.activations.device
         names = sorted({site.block_output for site in loaded.architecture.sites})
         sums = {
             (name, kind): torch.zeros(len(loaded.blocks), dtype=torch.float64) for name in names for kind in MODALITIES
         }
         self.counts = dict.fromkeys(MODALITIES, 0)
-        found = (shared or SharedGradients()).of(loaded, batches, activations)
+        found = whole.gradients()
         for i, batch in enumerate(batches):
-            where = {kind: (batch.kinds == kind).to(activations.device) for kind in MODALITIES}
+            where = {kind: (batch.kinds == kind).to(device) for kind in MODALITIES}
             for kind in MODALITIES:
                 self.counts[kind] += int(where[kind].sum())
             for block, gradients in enumerate(found):

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from qig.about import About
-from qig.blockwise.activations import Activations
 from qig.blockwise.site import SiteView
-from qig.data.calibration import CalibrationBatch
-from qig.models.loading import LoadedModel
-from qig.sensitivity.estimator import Estimator, Scores
-from qig.sensitivity.shared_gradients import SharedGradients
+from qig.sensitivity.estimator import Estimator, Scores, WholeModel
 
 
 class TokenGradient(Estimator):
@@ -21,14 +17,8 @@ class TokenGradient(Estimator):
         source="VLMQ, arXiv 2508.03351; QIG's Table 1",
     )
 
-    def prepare(
-        self,
-        loaded: LoadedModel,
-        batches: list[CalibrationBatch],
-        activations: Activations,
-        shared: SharedGradients | None = None,
-    ) -> None:
-        self.gradients = (shared or SharedGradients()).of(loaded, batches, activations)
+    def prepare(self, whole: WholeModel) -> None:
+        self.gradients = whole.gradients()
 
     def scores(self, view: SiteView) -> Scores:
         return Scores(self.gradients[view.index][view.site.block_output])

@@ -62,9 +62,9 @@ def calibration_image(run: Run, sample: int) -> tuple[str, Image]:
 
     StoreError when the set now has another sample there, or the sample has not exactly one image.
     """
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from qig.config.recorded import typed
     from qig.config.schema import GROUPS
     from qig.data.calibration import samples_of
 
@@ -73,7 +73,7 @@ def calibration_image(run: Run, sample: int) -> tuple[str, Image]:
     if values.get("kind") not in schemas:
         raise StoreError(choices(values.get("kind"), schemas, f"calibration set in run {run.id}"))
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schemas[values["kind"]]), values))
+        config = typed(schemas[values["kind"]], values)
     except OmegaConfBaseException as error:
         raise StoreError(f"run {run.id} has another version's calibration settings: {error}") from error
     expected = run.record["stages"]["calibration"]["samples"][sample]
