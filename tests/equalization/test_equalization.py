@@ -166,7 +166,7 @@ def test_candidates_whose_error_is_no_number_are_not_chosen(caplog):
     for call in view.calls:
         call.x[0, 0] = torch.inf
     with pytest.raises(NonFiniteError, match="outputs at block 0, mlp_out, sample"):
-        search.scale(view, weights)
+        search.scale(replace(view), weights)
 
 
 def test_block_is_left_as_it_was():

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
-from qig.blockwise.activations import Activations
+from qig.blockwise.activations import Activations, Kept, brought
 from qig.blockwise.capture import Call
 from qig.data.tokens import TokenKind
+from qig.finite import located, refuse_non_finite
 from qig.models.architectures import Site
 from qig.quantization.setting import Setting
 
@@ -51,6 +53,11 @@ class SiteView:
         """Tensors per micro-batch, kept where the pass keeps its activations."""
         return list(tensors) if self.activations is None else self.activations.shelf(tensors)
 
+    @cached_property
+    def outputs(self) -> Outputs:
+        """What f makes of its calls in full precision, ``[batch, tokens, channels]`` per micro-batch."""
+        return Outputs(self)
+
     @property
     def f(self) -> nn.Module:
         """The inspected module; looked up anew, so that a substitution is seen."""
@@ -72,3 +79,36 @@ class SiteView:
         inside = self.site.inspected + "."
         selected = self.setting.selected(self.block).items()
         return {name: linear for name, linear in selected if name == self.site.inspected or name.startswith(inside)}
+
+
+class Outputs(Sequence[Tensor]):
+    """Exact outputs of a site's f, which attribution and search share: each is computed once, or noted by who has it.
+
+    They are those of the block as it was then: a view is done with when its block changes. They wait where the pass
+    keeps its activations.
+
+    Raises:
+        NonFiniteError: an output is not a number; names block, site and sample.
+    """
+
+    def __init__(self, view: SiteView) -> None:
+        self._view = view
+        self._known: dict[int, Tensor | Kept] = {}
+
+    def note(self, index: int, y: Tensor) -> None:
+        """Keep the output of a micro-batch, which must be f's at that micro-batch's call, up to rounding."""
+        view = self._view
+        with located(view.index, view.site.name):
+            refuse_non_finite("outputs", y, view.samples[index], view.real[index])
+        self._known[index] = y if view.activations is None else view.activations.keep(y)
+
+    def __getitem__(self, index: int) -> Tensor:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        if index not in self._known:
+            with torch.no_grad():
+                self.note(index, self._view.calls[index](self._view.f))
+        return brought(self._known[index])
+
+    def __len__(self) -> int:
+        return len(self._view.calls)

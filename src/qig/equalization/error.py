@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from qig.blockwise.capture import Call
 from qig.blockwise.site import SiteView
 from qig.config.schema import GridEqualization
-from qig.data.tokens import TokenKind
 from qig.finite import located, refuse_non_finite
 from qig.quantization.linear import substituted
 
@@ -34,17 +33,18 @@ class SiteError:
         self.view = view
         self.weights = weights
         self.error = ERRORS[config.loss]
-        self.output = _module_output if config.scope == "module" else _linear_output
+        module = config.scope == "module"
+        self.output = _module_output if module else _linear_output
         self.linears = {
             name: linear for name, linear in view.setting.selected(view.block).items() if name in view.site.consumers
         }
         with torch.no_grad():
-            self.exact = view.shelf(self._exact(i) for i in range(len(view.calls)))
+            self.exact = view.outputs if module else view.shelf(self._exact(i) for i in range(len(view.calls)))
 
     def _exact(self, index: int) -> Tensor:
-        y = self.output(self.view, self.view.calls[index])
+        y = _linear_output(self.view, self.view.calls[index])
         with located(self.view.index, self.view.site.name):
-            refuse_non_finite("outputs", y, self.view.samples[index], self.view.kinds[index] != TokenKind.PADDING)
+            refuse_non_finite("outputs", y, self.view.samples[index], self.view.real[index])
         return y
 
     def of_batch(self, index: int, replacements: Mapping[str, nn.Module]) -> Tensor:

@@ -101,7 +101,7 @@ def _part(
     change: Tensor | None = None,
 ) -> _Part:
     """Quadrature with n nodes over one micro-batch; ``change`` if it is known already."""
-    path = Path(view, config, view.calls[index], references[index], real[index])
+    path = Path(view, config, index, references[index], real[index])
     attribution = path.step * path.gradient(*rule(config.quadrature, n)) * real[index].unsqueeze(-1)
     total = attribution.double().sum((1, 2))
     return _Part(reduce(attribution, real[index]), total, path.change() if change is None else change)

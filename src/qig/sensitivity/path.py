@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qig.blockwise.capture import Call
 from qig.blockwise.site import SiteView
 from qig.config.schema import QigSensitivity
 from qig.quantization.linear import substituted
@@ -40,7 +39,7 @@ class _Known(nn.Module):
 
     def move(self, a: float) -> Tensor:
         """Set the output to that at ``x_a``; returns it, as a leaf to be differentiated."""
-        self.output = (self.start + a * self.step).to(self.weight.dtype).requires_grad_()
+        self.output = torch.add(self.start, self.step, alpha=a).to(self.weight.dtype).requires_grad_()
         return self.output
 
 
@@ -48,15 +47,17 @@ class Path:
     """One micro-batch's path from x' to x through the inspected module f of a site.
 
     Args:
+        index: number of the micro-batch.
         reference: x', ``[batch, tokens, channels]``; ``None`` is zero.
         real: ``[batch, tokens]``, False at padding.
     """
 
     def __init__(
-        self, view: SiteView, config: QigSensitivity, call: Call, reference: Tensor | None, real: Tensor
+        self, view: SiteView, config: QigSensitivity, index: int, reference: Tensor | None, real: Tensor
     ) -> None:
-        self.view, self.config, self.call, self.real = view, config, call, real
-        x = call.x
+        self.view, self.config, self.index, self.real = view, config, index, real
+        self.call = view.calls[index]
+        x = self.call.x
         self.dtype = x.dtype
         wide = torch.promote_types(x.dtype, torch.float32)
         self.start = torch.zeros_like(x[:1, :1], dtype=wide) if reference is None else reference.to(wide)
@@ -83,15 +84,17 @@ class Path:
 
     def point(self, a: float) -> Tensor:
         """x_a in f's own data type."""
-        return (self.start + a * self.step).to(self.dtype)
+        return torch.add(self.start, self.step, alpha=a).to(self.dtype)
 
     def _output(self, branch: int, x: Tensor) -> Tensor:
         with substituted(self.view.block, self.branches[branch]):
             return self.call(self.view.f, x)
 
-    def _scalar(self, x: Tensor) -> Tensor:
-        """G, ``[batch]`` in float32, with the known linears where they are."""
+    def _scalar(self, x: Tensor, note: bool = False) -> Tensor:
+        """G, ``[batch]`` in float32, with the known linears where they are; ``note``: they are at x itself."""
         difference = self._output(0, x)
+        if note:
+            self.view.outputs.note(self.index, difference)
         if self.config.target == "error":
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
                 quantized = self._output(1, x)
@@ -111,7 +114,7 @@ class Path:
     def change(self) -> Tensor:
         """``G(x) - G(x')`` of each sample, ``[batch]``."""
         self._move(1)
-        end = self._scalar(self.point(1))
+        end = self._scalar(self.point(1), note=True)
         # At zero all tokens are alike: one stands for all where f treats each by itself.
         one_for_all = self.start.shape != self.step.shape and not self.view.site.mixes_tokens
         if not one_for_all:
@@ -135,7 +138,7 @@ class Path:
                 gradients = torch.autograd.grad(value, leaves, allow_unused=True)
             for total, gradient in zip(totals, gradients, strict=True):
                 if gradient is not None:  # f reads x through its linears alone, as a rule
-                    total += weight * gradient
+                    total.add_(gradient, alpha=weight)
         for total, module in zip(totals[1:], known, strict=True):
             totals[0] += total.to(module.weight.dtype) @ module.weight
         return totals[0]

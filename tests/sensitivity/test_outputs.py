@@ -1,0 +1,40 @@
+"""The exact outputs of a site that attribution hands on to the search."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from qig.sensitivity.qig import QuantizationAwareIntegratedGradients
+
+MODULES = ("attn_in", "mlp_in")
+
+
+@pytest.mark.parametrize("site", (*MODULES, "attn_out", "mlp_out"))
+@pytest.mark.parametrize("reference", ("zero", "quantized"))
+@pytest.mark.parametrize("target", ("error", "output", "error_vs_reference"))
+def test_outputs_behind_attribution_are_those_of_the_module(toys, qig_config, site, reference, target):
+    toy = toys()
+    view = toy.view(site)
+    QuantizationAwareIntegratedGradients(qig_config(reference=reference, target=target)).scores(view)
+    for index, call in enumerate(view.calls):
+        torch.testing.assert_close(view.outputs[index], call(view.f), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("site", MODULES)
+def test_the_module_does_not_run_again_for_them(toys, qig_config, site):
+    view = toys().view(site)
+    QuantizationAwareIntegratedGradients(qig_config()).scores(view)
+    runs = []
+    view.f.register_forward_pre_hook(lambda *_: runs.append(1))
+    assert len(list(view.outputs)) == len(view.calls) and not runs
+
+
+def test_without_attribution_each_is_computed_once(toys):
+    view = toys().view("mlp_in")
+    runs = []
+    view.f.register_forward_pre_hook(lambda *_: runs.append(1))
+    first, second = list(view.outputs), list(view.outputs)
+    assert len(runs) == len(view.calls)
+    for a, b, call in zip(first, second, view.calls, strict=True):
+        assert torch.equal(a, b) and torch.equal(a, call(view.f))
