@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qig.config.rules import check_text_only
 from qig.config.schema import Config
-from qig.config.validation import baseline, check_text_only, needs_calibration, resolve
+from qig.config.validation import baseline, needs_calibration, resolve
 from qig.data.sets import check_available
 from qig.errors import ConfigError
 from qig.evaluation.datasets import check_datasets
@@ -51,7 +52,8 @@ class Prepared:
             check_tasks(tasks)
         directory = checkpoint.resolve(self.config.model.path)
         if architecture_of(checkpoint.model_type(directory)).text_only:
-            check_text_only(self.config)
+            if needs_calibration(self.config):
+                check_text_only(self.config)
             check_no_pictures(tasks)
         if self.config.model.dtype == "auto":
             self.config.model.dtype = checkpoint.own_dtype(directory)

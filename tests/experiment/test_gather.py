@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qig.config.validation import check_text_only
+from qig.config.rules import check_text_only
 from qig.errors import ConfigError, StoreError
 from qig.experiment.estimate import estimate
 from qig.experiment.gather import gather, plan, tabulated

@@ -1,0 +1,36 @@
+"""What a run is scored on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from omegaconf import MISSING
+
+
+@dataclass
+class TextEvaluation:
+    """Likelihood of running text: so many tokens (``window``) from the beginning of each passage of a corpus."""
+
+    corpus: Literal["python_docs"] = MISSING
+    window: int = MISSING
+
+
+@dataclass
+class Evaluation:
+    """Questions of lmms-eval's tasks (none: an empty list), running text (null: none), or both.
+
+    ``limit``: so many questions of each task, and passages. ``processes``: how many share them, each with the model on
+    an accelerator of its own.
+    """
+
+    tasks: list[str] = MISSING
+    text: TextEvaluation | None = MISSING
+    limit: int | None = MISSING
+    batch_size: int = MISSING
+    nll: bool = MISSING
+    protocol: Literal["plain", "wrapper", "corrected"] = MISSING
+    max_empty_share: float = MISSING
+    max_unparsed_share: float = MISSING
+    processes: int = MISSING
+    seed: int = MISSING
