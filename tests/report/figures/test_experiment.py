@@ -42,6 +42,20 @@ def test_what_the_experiment_lacks_is_said_and_the_rest_is_drawn(experiment, tmp
     assert "figure token_image is not drawn" in caplog.text
 
 
+def test_figures_of_runs_that_are_no_more_go(experiment, tmp_path):
+    cells, arms, keys, controls = experiment
+    folder = tmp_path / "figures"
+    kinds = ["score_distribution", "accuracy_bits"]
+    earlier = write_experiment_figures(cells, arms, keys, controls, folder, kinds)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in earlier}
+    (folder / "table.csv").write_text("not a figure's\n")
+    (folder / "token_image_qig_q3.input.png").write_bytes(b"what an earlier figure was drawn over")
+    left = [pair for pair in arms if pair[1].id != "q3"]  # the only one whose scores can be drawn
+    now = write_experiment_figures(cells, left, keys, controls, folder, ["score_distribution", "calibration_cost"])
+    assert {path.name for path in folder.iterdir()} == {"table.csv", *(path.name for path in now)}
+    assert [path.stem for path in now if path.suffix == ".csv"] == ["calibration_cost"]
+
+
 def test_an_unknown_figure_is_refused(experiment, tmp_path):
     with pytest.raises(ConfigError, match="unknown figure 'forest'"):
         write_experiment_figures(*experiment, tmp_path, ["forest"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from qig.errors import QigError, StoreError
 from qig.experiment.spec import read_figures
 from qig.report.figures import OF_SWEEP
 from qig.report.figures.collect import worth_a_picture, write_run_figure
-from qig.report.figures.files import write
+from qig.report.figures.files import kind_of, write
 from qig.report.records import Run
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def write_experiment_figures(
     ``cells``: a line a cell and metric, in fractions of 1: ``keys`` (``arm`` among them), ``metric``, ``value, low,
     high``, ``runs``, and ``vs_<control>`` with ``_low`` and ``_high``. ``arms``: each job's arm and run. Differences
     are drawn once a control; figures of single runs for the first run that has what they show. A figure that the
-    experiment has no data for (another model's image tokens, too few bit widths) is a warning.
+    experiment has no data for (another model's image tokens, too few bit widths) is a warning. What the folder holds
+    of figures of earlier runs goes.
 
     Raises:
         ConfigError: no such kind of figure.
@@ -47,7 +48,15 @@ def write_experiment_figures(
                 written += _of_a_run(kind, runs, folder)
         except QigError as error:
             log.warning("%s: figure %s is not drawn: %s", folder.name, kind, error)
+    _remove_others(folder, {path.stem for path in written})
     return written
+
+
+def _remove_others(folder: Path, stems: Collection[str]) -> None:
+    """Figures of runs that the experiment has no more: they would stand beside a table of others."""
+    for path in folder.glob("*"):
+        if kind_of(path) is not None and path.name.partition(".")[0] not in stems:
+            path.unlink()
 
 
 def _frames(kind: str, cells: pd.DataFrame, runs: Sequence[Run], names: dict[str, str], keys: Sequence[str],
