@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -38,3 +41,16 @@ def test_without_attribution_each_is_computed_once(toys):
     assert len(runs) == len(view.calls)
     for a, b, call in zip(first, second, view.calls, strict=True):
         assert torch.equal(a, b) and torch.equal(a, call(view.f))
+
+
+def test_they_go_with_the_view(toys, qig_config):
+    """At once: what a site holds is large, and Python looks for cycles when it likes."""
+    view = toys().view("mlp_in")
+    QuantizationAwareIntegratedGradients(qig_config()).scores(view)
+    kept = weakref.ref(view.outputs[0])
+    gc.disable()
+    try:
+        del view
+        assert kept() is None
+    finally:
+        gc.enable()
