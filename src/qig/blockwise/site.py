@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -44,7 +44,7 @@ class SiteView:
     samples: list[tuple[str, ...]]
     activations: Activations | None = None
 
-    @property
+    @cached_property
     def real(self) -> list[Tensor]:
         """Boolean ``[batch, tokens]`` per micro-batch: not padding."""
         return [kinds != TokenKind.PADDING for kinds in self.kinds]
@@ -92,25 +92,24 @@ class Outputs(Sequence[Tensor]):
     """
 
     def __init__(self, view: SiteView) -> None:
-        # The view's parts, not itself: a cycle would stay, with all that it holds, until Python looks for cycles.
-        self._block, self._site, self._index = view.block, view.site, view.index
-        self._calls, self._samples, self._real = view.calls, view.samples, view.real
-        self._activations = view.activations
+        # A copy: a cycle with the view would stay, with all that it holds, until Python looks for cycles.
+        self._view = replace(view)
         self._known: dict[int, Tensor | Kept] = {}
 
     def note(self, index: int, y: Tensor) -> None:
         """Keep the output of a micro-batch, which must be f's at that micro-batch's call, up to rounding."""
-        with located(self._index, self._site.name):
-            refuse_non_finite("outputs", y, self._samples[index], self._real[index])
-        self._known[index] = y if self._activations is None else self._activations.keep(y)
+        view = self._view
+        with located(view.index, view.site.name):
+            refuse_non_finite("outputs", y, view.samples[index], view.real[index])
+        self._known[index] = y if view.activations is None else view.activations.keep(y)
 
     def __getitem__(self, index: int) -> Tensor:
         if not 0 <= index < len(self):
             raise IndexError(index)
         if index not in self._known:
             with torch.no_grad():
-                self.note(index, self._calls[index](self._block.get_submodule(self._site.inspected)))
+                self.note(index, self._view.calls[index](self._view.f))
         return brought(self._known[index])
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return len(self._view.calls)

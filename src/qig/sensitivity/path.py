@@ -90,11 +90,9 @@ class Path:
         with substituted(self.view.block, self.branches[branch]):
             return self.call(self.view.f, x)
 
-    def _scalar(self, x: Tensor, note: bool = False) -> Tensor:
-        """G, ``[batch]`` in float32, with the known linears where they are; ``note``: they are at x itself."""
-        difference = self._output(0, x)
-        if note:
-            self.view.outputs.note(self.index, difference)
+    def _scalar(self, x: Tensor, exact: Tensor | None = None) -> Tensor:
+        """G, ``[batch]`` in float32, with the known linears where they are; ``exact``: f(x, w), if that is there."""
+        difference = self._output(0, x) if exact is None else exact
         if self.config.target == "error":
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
                 quantized = self._output(1, x)
@@ -114,7 +112,10 @@ class Path:
     def change(self) -> Tensor:
         """``G(x) - G(x')`` of each sample, ``[batch]``."""
         self._move(1)
-        end = self._scalar(self.point(1), note=True)
+        x = self.point(1)
+        exact = self._output(0, x)
+        self.view.outputs.note(self.index, exact)  # the search asks for it, too
+        end = self._scalar(x, exact)
         # At zero all tokens are alike: one stands for all where f treats each by itself.
         one_for_all = self.start.shape != self.step.shape and not self.view.site.mixes_tokens
         if not one_for_all:
