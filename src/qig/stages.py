@@ -154,6 +154,9 @@ def device_name(configured: str) -> str:
     Raises:
         ConfigError: torch does not know the device, or it is not there.
     """
+    if configured == "cpu":
+        return configured  # always there; a run that the store answers then starts without torch
+
     import torch
 
     if configured == "auto":

@@ -55,18 +55,20 @@ def test_calibration(tmp_path, small, capsys):
 
 
 def test_published_has_every_method_of_every_turn(tmp_path, small, capsys):
-    few = ["--samples", "1", "--repetitions", "2", "--settings", "w3a16"]
+    few = ["--samples", "2", "--few", "1", "--repetitions", "2", "--settings", "w3a16"]
     found = run(tmp_path, capsys, "published", FEW[0], "--shape", small, "--device", "cpu", *few)
     assert {row["method"] for row in found["rows"]} == {PLAIN, *METHODS} and len(found["raw"]) == 2 * 4
     nodes = {row["method"]: row["nodes"]["mlp_in"] for row in found["rows"]}
     assert nodes[PLAIN] == nodes["release"] == 32 and nodes["awq"] is None
+    tokens = {row["method"]: row["tokens"] for row in found["rows"]}
+    assert tokens["qig"] == tokens["awq"] > tokens[PLAIN] == tokens["release"] > 0
     assert len(list(tmp_path.glob("published_*.png"))) == 1
 
 
 def test_medians_and_ratios():
-    def turn(method, repetition, attribution, total):
+    def turn(method, repetition, attribution, total, tokens=1000):
         stages = {"capture": 0.0, "attribution": attribution, "search": 1.0, "rounding": 0.0, "propagation": 0.0}
-        return Turn("w3a16", method, repetition, Cost(stages, total, {}))
+        return Turn("w3a16", method, repetition, tokens, Cost(stages, total, {}))
 
     turns = [turn(PLAIN, i, value, 20) for i, value in enumerate((7.0, 9.0, 100.0))]
     turns += [turn("qig", i, value, 6) for i, value in enumerate((1.0, 0.0, 3.0))]
@@ -74,6 +76,8 @@ def test_medians_and_ratios():
     rows = {row["method"]: row for row in medians(turns)}
     assert rows["qig"]["times_faster"] == pytest.approx(10 / 2) and rows["qig"]["to_awq"] == pytest.approx(6 / 4)
     assert (rows["qig"]["least"], rows["qig"]["most"]) == (1.0, 4.0) and rows[PLAIN]["times_faster"] == 1
+    fewer = [turn(PLAIN, 0, 9.0, 20, tokens=500), turn("qig", 0, 1.0, 6)]  # of half as many tokens
+    assert {row["method"]: row["times_faster"] for row in medians(fewer)}["qig"] == pytest.approx(2 * 10 / 2)
 
 
 def test_accuracy_of_a_rule_against_itself(tmp_path, capsys):

@@ -13,6 +13,7 @@ from qig.config.schema import Model, Outliers
 from qig.errors import EvaluationError
 from qig.evaluation import chat_model, registry
 from qig.evaluation.benchmark import evaluate
+from qig.evaluation.ranks import Ranks
 from qig.models.loading import load
 
 
@@ -40,6 +41,7 @@ def main(tasks: Path, folder: Path) -> None:
         error = str(raised)
     said = {"samples": result.samples, "metrics": result.metrics, "batches": batches, "error": error}
     (folder / f"{os.environ.get('RANK', 'alone')}.json").write_text(json.dumps(said))
+    Ranks.of_environment().leave()
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ def parser() -> argparse.ArgumentParser:
     one = command(
         "published", "QIG, its release and AWQ beside a plain implementation of the published cost structure."
     )
-    sized(one, 1, 4)
+    sized(one, 1, 32)
+    one.add_argument("--few", type=int, default=4, help="samples for plain and release, slow and linear in them")
     one.add_argument("--settings", nargs="+", default=["w3a16", "w4a8"], help="bit settings")
     one.add_argument("--methods", nargs="+", default=["plain", "release", "qig", "awq"], help="which ones")
     one.add_argument("--repetitions", type=int, default=5, help="turns; medians are reported")

@@ -25,7 +25,7 @@ SECONDS = "Processor seconds, all threads together; other work on the machine co
 
 
 def calibration(options: Namespace) -> str:
-    work = _work(options)
+    work = _work(options, options.samples)
     rows, about = foreseen_and_measured(work)
     return results.write(
         options.to, f"calibration_{work.name}_{work.config.quant.name}_{work.device.type}",
@@ -35,25 +35,26 @@ def calibration(options: Namespace) -> str:
 
 
 def published(options: Namespace) -> str:
-    work = _work(options)
-    for turns in beside(work, options.settings, options.methods, options.repetitions):
-        text = _published(options, work, turns)  # what a long run that is stopped has found stays
+    work = _work(options, options.samples)
+    few = _work(options, min(options.few, options.samples))
+    for turns in beside(work, few, options.settings, options.methods, options.repetitions):
+        text = _published(options, work, few, turns)  # what a long run that is stopped has found stays
     return text
 
 
-def _published(options: Namespace, work: Work, turns: list[Turn]) -> str:
+def _published(options: Namespace, work: Work, few: Work, turns: list[Turn]) -> str:
     sizes = sorted(batch.kinds.numel() for batch in work.batches)
     return results.write(
         options.to, f"published_{work.name}_{work.device.type}",
         f"Calibration beside the published cost structure: {work.name}",
         f"{work.blocks} block(s) with random weights and synthetic outliers, {work.samples} samples, "
         f"{work.tokens:,} tokens in {len(sizes)} micro-batches of up to {sizes[-1]}, {work.config.model.dtype}. "
-        f"Seconds a block, medians of {turns[-1].repetition + 1} turns in which all methods take part. {SECONDS} "
-        "`plain`: tests/oracles/published_cost.py, which computes what `release` (method=qig_release without its "
-        "warm-up) does, on the same micro-batches. `times faster`: attribution and search beside plain's; `to AWQ`: "
-        "the whole pass beside uniform weights.",
+        f"Seconds a block and 1,000 tokens, medians of {turns[-1].repetition + 1} turns in which all methods take "
+        f"part. {SECONDS} `plain`: tests/oracles/published_cost.py, which computes what `release` (method=qig_release "
+        f"without its warm-up) does; both see {few.samples} samples, for their time is linear in them. "
+        "`times faster`: attribution and search beside plain's; `to AWQ`: the whole pass beside uniform weights.",
         medians(turns),
-        {"setting": "", "method": "", "capture": "capture:.2f", "attribution": "attribution:.2f",
+        {"setting": "", "method": "", "tokens": "tokens:,", "capture": "capture:.2f", "attribution": "attribution:.2f",
          "search": "search:.2f", "propagation": "propagation:.2f", "total": "whole pass:.2f",
          "attribution_and_search": "attribution + search:.2f", "least": "least:.2f", "most": "most:.2f",
          "times_faster": "times faster:.2f", "to_awq": "to AWQ:.2f", "nodes": "nodes"},
@@ -125,8 +126,8 @@ def startup(options: Namespace) -> str:
     )  # fmt: skip
 
 
-def _work(options: Namespace) -> Work:
-    device, overrides = torch.device(device_name(options.device)), [f"calibration.samples={options.samples}"]
+def _work(options: Namespace, samples: int) -> Work:
+    device, overrides = torch.device(device_name(options.device)), [f"calibration.samples={samples}"]
     if (options.shape is None) == (options.model is None):
         raise QigError(f"got shape {options.shape} and model {options.model}; expected one of --shape and --model")
     if options.shape is None:

@@ -26,7 +26,7 @@ def stages(rows: Sequence[Mapping[str, Any]]) -> Figure:
             axes.barh(range(len(part)), values, 0.66, left=start, color=COLOURS[stage], label=stage)
             start = [a + b for a, b in zip(start, values, strict=True)]
         axes.set_yticks(range(len(part)), [row["method"] for row in part])
-        axes.set(title=setting, xlabel="processor seconds a block", ylim=(len(part) - 0.4, -0.6))
+        axes.set(title=setting, xlabel="processor seconds a block and 1,000 tokens", ylim=(len(part) - 0.4, -0.6))
         axes.grid(axis="x")
     handles, names = axes.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(STAGES), handlelength=1.2)

@@ -52,9 +52,13 @@ def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
     prepare(config.evaluation.seed, config.threads or available_threads())
     loaded = load_checkpoint(checkpoint, own_device(device_name(config.device)))
     folder.mkdir(parents=True, exist_ok=True)
-    evaluate_into(folder, loaded, config.evaluation)
-    if Ranks.of_environment().is_main:
-        discard(folder)
+    ranks = Ranks.of_environment()
+    try:
+        evaluate_into(folder, loaded, config.evaluation)
+        if ranks.is_main:
+            discard(folder)
+    finally:
+        ranks.leave()
 
 
 def _composed(overrides: list[str]):

@@ -90,6 +90,16 @@ class Ranks:
         with PartialState().main_process_first():
             return make()
 
+    def leave(self) -> None:
+        """End this process's part in the group; one that exits without may be aborted on its way out (pytorch#179291).
+
+        What all processes do together is behind them then.
+        """
+        if self.size > 1:
+            from torch.distributed import destroy_process_group
+
+            destroy_process_group()
+
     @staticmethod
     @contextmanager
     def each_alone() -> Iterator[None]:
