@@ -35,9 +35,10 @@ results: $(VENV)/.installed
 	$(BIN)/python -m qig.report.layer_error
 	$(BIN)/python -m qig.report.activations --to results/activations
 
-# Resumable: what the store has is not run again.
+# Resumable: what the store has is not run again. Every run computes with one thread; so many experiments at a time:
+JOBS ?= 2
 paper: $(VENV)/.installed
-	$(BIN)/qig-paper
+	$(BIN)/qig-paper --jobs $(JOBS)
 	$(BIN)/python -m qig.report.html
 
 notebooks: $(VENV)/.installed-test

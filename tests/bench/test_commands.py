@@ -113,8 +113,9 @@ def test_starts_are_those_of_the_command(tmp_path, capsys, monkeypatch):
     commands = []
     monkeypatch.setattr(startup, "_run", lambda arguments, _folder: commands.append(arguments) or (1.0, 0.5))
     found = run(tmp_path, capsys, "startup", "--repetitions", "3")
-    assert len(commands) == 1 + 2 * 3 and commands[0] == commands[2] != commands[1] == ["--help"]
-    assert [row["seconds"] for row in found["rows"]] == [1.0, 1.0]
+    assert len(commands) == 1 + 3 * 3 and commands[0] == commands[2] != commands[1] == ["--help"]
+    assert commands[3] == [*commands[2], "device=auto"]
+    assert [row["seconds"] for row in found["rows"]] == [1.0, 1.0, 1.0]
 
 
 def test_one_of_shape_and_model(capsys):

@@ -1,12 +1,9 @@
-"""The sweeper as Hydra makes it, and qig-paper's own words."""
-
-import subprocess
+"""The sweeper as Hydra makes it."""
 
 import pytest
 from omegaconf import OmegaConf
 
 from qig.errors import ConfigError
-from qig.experiment import paper
 from qig.experiment.sweeper import ArmSweeper
 
 TABLE = {"title": "T", "caption": "C.", "rows": ["arm"], "metrics": ["nll"], "controls": ["CWE"]}
@@ -37,30 +34,6 @@ def test_a_figure_that_does_not_exist_is_refused_before_anything_runs():
     sweeper(figures=["accuracy_bits"])
     with pytest.raises(ConfigError, match=r"unknown figure 'accuracy_bit'.*did you mean 'accuracy_bits'"):
         sweeper(figures=["accuracy_bit"])
-
-
-def test_paper_runs_sweep_and_report_of_each_and_goes_on_after_a_failure(monkeypatch, capsys, tmp_path):
-    called = []
-
-    def run(command):
-        called.append(command[1:])
-        return subprocess.CompletedProcess(command, int("+experiment=a" in command))
-
-    monkeypatch.setattr(paper.subprocess, "run", run)
-    assert paper._run(["a", "b"], ["seed=1"], tmp_path) == 1
-    assert called[:3] == [["-m", "qig", "-m", "+experiment=a", "seed=1"],
-                          ["-m", "qig.report", "a", "seed=1", "--to", str(tmp_path)],
-                          ["-m", "qig", "-m", "+experiment=b", "seed=1"]]
-    assert "2 of 3 done; failed: a" in capsys.readouterr().out
-
-
-def test_paper_plans_without_running(monkeypatch, capsys, tmp_path):
-    monkeypatch.setenv("QIG_STORE", str(tmp_path / "store"))
-    monkeypatch.setattr(paper.subprocess, "run", None)
-    assert paper.main(["--plan", "table5_gptq", "model=tiny_internvl"]) == 0
-    assert "5 missing" in capsys.readouterr().out
-    assert paper.main(["--plan", "table5"]) == 1
-    assert "did you mean 'table5_gptq'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

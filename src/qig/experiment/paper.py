@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from qig.errors import ConfigError, QigError, choices
+from qig.experiment.together import LOGS, Together
+from qig.stopping import Stopped, stoppable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,16 +18,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("words", nargs="*", metavar="NAME or KEY=VALUE",
                         help="experiments (default: all that need nothing to be fetched), and overrides, as for qig -m")
     parser.add_argument("--plan", action="store_true", help="say what is missing and what it would cost; run nothing")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="experiments at the same time, on one store; "
+                        f"each then writes its progress into {LOGS}/NAME.log (default: 1)")
     parser.add_argument("--to", type=Path, default=Path("results"), help="folder of all results (default: results)")
     options = parser.parse_args(arguments)
     overrides = [word for word in options.words if "=" in word]
     try:
-        names = _chosen([word for word in options.words if "=" not in word])
-        _announce(names, overrides)
+        if options.jobs < 1:
+            raise ConfigError(f"--jobs {options.jobs}: expected 1 or more")
+        names = _announced(_chosen([word for word in options.words if "=" not in word]), overrides)
     except QigError as error:
         print(f"qig-paper: {error}", file=sys.stderr)
         return 1
-    return 0 if options.plan else _run(names, overrides, options.to)
+    return 0 if options.plan else _run(names, overrides, options.to, options.jobs)
 
 
 def _chosen(names: Sequence[str]) -> list[str]:
@@ -39,32 +43,36 @@ def _chosen(names: Sequence[str]) -> list[str]:
     return list(names) or tabulated(on_request=False)
 
 
-def _announce(names: Sequence[str], overrides: Sequence[str]) -> None:
+def _announced(names: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Says what each would cost, and returns the longest first, so that none is left over at the end."""
     from qig.experiment.estimate import estimate
     from qig.experiment.gather import plan
 
     seen: set[str] = set()
-    missing = seconds = 0
+    missing, seconds = 0, {}
     for name in names:
         found = estimate(plan(name, overrides), seen)
         missing += found.missing
-        seconds += found.seconds
+        seconds[name] = found.seconds
         print(f"{name:26} {found.runs:4} runs not counted above, {found.missing:4} missing, "
               f"about {found.seconds / 60:5.1f} min", flush=True)
-    print(f"{'all':26} {missing:4} runs missing, about {seconds / 60:.0f} min with the embedded models on 2 cores",
-          flush=True)
+    print(f"{'all':26} {missing:4} runs missing, about {sum(seconds.values()) / 60:.0f} min with the embedded models, "
+          "one after the other", flush=True)
+    return sorted(names, key=seconds.__getitem__, reverse=True)
 
 
-def _run(names: Sequence[str], overrides: Sequence[str], root: Path) -> int:
-    """Each step in a process of its own: what one breaks, another does not feel."""
-    failed = []
-    for name in names:
-        print(f"== {name}", flush=True)
-        sweep = [sys.executable, "-m", "qig", "-m", f"+experiment={name}", *overrides]
-        report = [sys.executable, "-m", "qig.report", name, *overrides, "--to", str(root)]
-        failed += [name] if any([subprocess.run(step).returncode for step in (sweep, report)]) else []
-    consistency = [sys.executable, "-m", "qig.report", "published_consistency", "--to", str(root)]
-    failed += ["published_consistency"] if subprocess.run(consistency).returncode else []
+def _run(names: Sequence[str], overrides: Sequence[str], root: Path, jobs: int) -> int:
+    def report(name: str, *words: str) -> list[str]:
+        return ["-m", "qig.report", name, *words, "--to", str(root)]
+
+    steps = {name: [["-m", "qig", "-m", f"+experiment={name}", *overrides], report(name, *overrides)] for name in names}
+    try:
+        with stoppable():
+            failed = Together(jobs).run(steps)
+            failed += Together(1).run({"published_consistency": [report("published_consistency")]})
+    except Stopped as stopped:
+        print(f"{stopped}: what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        return stopped.code
     print(f"{len(names) + 1 - len(failed)} of {len(names) + 1} done"
           + (f"; failed: {', '.join(failed)}; the same command goes on" if failed else ""), flush=True)
     return int(bool(failed))
