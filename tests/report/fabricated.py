@@ -20,7 +20,7 @@ class Store:
                        for line in task_samples(f"task{task}", row, types=types, nll=nll)]
         full = {"model": {"name": "tiny", "outliers": {"sigma": 0.0}}, "quant": {"name": "w3a16"}, "seed": 0,
                 "sensitivity": {"kind": "qig", "granularity": "token", "nodes": 4}, "equalization": {"kind": "grid"},
-                "rounding": {"kind": "nearest"}, "calibration": {"name": "captions", "samples": 8},
+                "rounding": {"kind": "nearest"}, "calibration": {"kind": "digitgrid", "samples": 8},
                 "evaluation": {"name": "small", "limit": 4},
                 "tracking": {"kind": "none", "api_key": "s3cr3t-value"}}
         for dotted, value in (config or {}).items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -52,13 +52,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Found:
-    """An experiment whose runs are all there. ``figures``: the kinds that it shows."""
+    """An experiment whose runs are all there. ``figures``: the kinds that it shows; ``arms``: what makes each."""
 
     name: str
     overrides: tuple[str, ...]
     table: Table
     rows: list[Row]
     figures: tuple[str, ...] = ()
+    arms: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan(name: str, overrides: Sequence[str] = ()) -> list[Planned]:
@@ -106,8 +107,8 @@ def gather(name: str, overrides: Sequence[str] = ()) -> Found:
         if run not in runs:
             runs[run] = load_run(one.stages.store.root, run)
         rows.append(Row(one.job.arm, dict(one.job.point), runs[run]))
-    figures = read_figures(_sweep(name, overrides)["figures"])
-    return Found(name, tuple(overrides), table, rows, figures)
+    sweep = _sweep(name, overrides)
+    return Found(name, tuple(overrides), table, rows, read_figures(sweep["figures"]), sweep["arms"])
 
 
 def experiments() -> list[str]:

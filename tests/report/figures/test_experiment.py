@@ -2,6 +2,7 @@ import pandas as pd
 import pytest
 
 from qig.errors import ConfigError
+from qig.experiment.spec import Table
 from qig.report.figures.experiment import write_experiment_figures
 from qig.report.records import load_run
 
@@ -20,7 +21,7 @@ def experiment(store):
             own = float("nan") if arm == "CWE" else 0.01
             lines.append({"quant": f"w{bits}a16", "arm": arm, "metric": "accuracy", "value": 0.9, "low": 0.8,
                           "high": 0.95, "vs_CWE": own, "vs_CWE_low": own, "vs_CWE_high": own, "runs": name})
-    return pd.DataFrame(lines), arms, ["quant", "arm"], ["CWE"]
+    return pd.DataFrame(lines), arms, Table("T", "C.", ["quant", "arm"], ["accuracy"], ["CWE"])
 
 
 def test_every_asked_figure_is_written_once(experiment, tmp_path):
@@ -43,15 +44,15 @@ def test_what_the_experiment_lacks_is_said_and_the_rest_is_drawn(experiment, tmp
 
 
 def test_figures_of_runs_that_are_no_more_go(experiment, tmp_path):
-    cells, arms, keys, controls = experiment
+    cells, arms, table = experiment
     folder = tmp_path / "figures"
     kinds = ["score_distribution", "accuracy_bits"]
-    earlier = write_experiment_figures(cells, arms, keys, controls, folder, kinds)
+    earlier = write_experiment_figures(cells, arms, table, folder, kinds)
     assert {path.name for path in folder.iterdir()} == {path.name for path in earlier}
     (folder / "table.csv").write_text("not a figure's\n")
     (folder / "token_image_qig_q3.input.png").write_bytes(b"what an earlier figure was drawn over")
     left = [pair for pair in arms if pair[1].id != "q3"]  # the only one whose scores can be drawn
-    now = write_experiment_figures(cells, left, keys, controls, folder, ["score_distribution", "calibration_cost"])
+    now = write_experiment_figures(cells, left, table, folder, ["score_distribution", "calibration_cost"])
     assert {path.name for path in folder.iterdir()} == {"table.csv", *(path.name for path in now)}
     assert [path.stem for path in now if path.suffix == ".csv"] == ["calibration_cost"]
 

@@ -54,12 +54,21 @@ def test_a_comparison_without_the_baseline_has_no_forest():
         method_differences.data(comparison_frame(), "16bit")
 
 
-def test_forest_of_an_experiments_cells():
+@pytest.fixture
+def known(store):
+    """Runs a to c, the first two without outliers."""
+    sigmas = {"a": 0.0, "b": 0.5, "c": 0.5}
+    for name, sigma in sigmas.items():
+        store.run(name, config={"model.outliers.sigma": sigma})
+    return {name: load_run(store.root, name) for name in sigmas}
+
+
+def test_forest_of_an_experiments_cells(known):
     cells = pd.DataFrame({
         "quant": "w3a16", "arm": ["CWE", "QIG", "QIG"], "metric": ["accuracy", "accuracy", "nll"],
         "runs": ["a", "b c", "b c"], "vs_CWE": [float("nan"), 0.01, 7.0], "vs_CWE_low": [float("nan"), 0.0, 7.0],
         "vs_CWE_high": [float("nan"), 0.02, 7.0]})
-    found = method_differences.data_of_cells(cells, ["quant", "arm"], "CWE", {"a": 0.0, "b": 0.5, "c": 0.5})
+    found = method_differences.data_of_cells(cells, ["quant", "arm"], "CWE", known)
     (line,) = found.to_dict("records")
     assert line == {"run": "b", "group": "w3a16 †", "label": "QIG", "against": "CWE", "difference": 1.0, "low": 0.0,
                     "high": 2.0}
@@ -119,18 +128,43 @@ def test_completeness_is_that_of_integrated_sites(store):
     assert set(found.site) == {"attn_in"} and len(found) == 6
     (line,) = completeness_nodes.draw(found).axes[0].lines
     assert list(line.get_xdata()) == [2, 8] and list(line.get_ydata()) == [1.0, 0.25]  # medians over blocks
+    fine = found[found.nodes == 8].assign(quadrature="gauss_legendre", nodes=1024, residual=1e-6)
+    other = found.assign(quadrature="gauss_legendre")
+    axes = completeness_nodes.draw(pd.concat([found, other, fine])).axes[0]
+    assert [line.get_label() for line in axes.lines] == ["1,024 nodes", "midpoint", "Gauss–Legendre"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2", "8"]
     with pytest.raises(StoreError, match="at least two numbers of nodes"):
         completeness_nodes.data(runs[:1])
 
 
-def test_forest_of_likelihoods_is_in_nats():
+def test_forest_in_the_words_of_the_table_filled_after_holm(known):
+    nan = float("nan")
+    cells = pd.DataFrame({
+        "calibration.samples": "16", "arm": ["CWE", "QIG", "RTN", "MBQ"], "metric": "accuracy",
+        "runs": ["a", "a", "a", "a"], "vs_CWE": [nan, 0.01, -0.9, 0.005], "vs_CWE_low": [nan, 0.001, -0.95, -0.01],
+        "vs_CWE_high": [nan, 0.02, -0.8, 0.01], "vs_CWE_holm": [nan, 0.2, 1e-9, 1.0]})
+    words = {("arm", "CWE"): "uniform", ("arm", "QIG"): "ours"}
+    found = method_differences.data_of_cells(cells, ["calibration.samples", "arm"], "CWE", known,
+                                             lambda key, value: words.get((key, value), str(value)))
+    assert list(found.group) == ["samples 16"] * 3 and list(found.label) == ["ours", "RTN", "MBQ"]
+    assert list(found.clear) == [False, True, False]
+    axes = method_differences.draw(found).axes[0]
+    low, high = axes.get_xlim()
+    assert high == -low < 10  # not 95: that one is an arrow, its numbers stand at the right
+    assert [line.get_markerfacecolor() for line in axes.lines if line.get_marker() == "o"] == ["white"] * 2
+    assert "uniform" in axes.get_xlabel() and "after Holm" in axes.get_xlabel()
+    only = method_differences.data_of_cells(cells, ["arm"], "CWE", known)
+    assert set(only.group) == {"tiny · W3A16"}
+
+
+def test_forest_of_likelihoods_is_in_nats(known):
     cells = pd.DataFrame({
         "quant": "w3a16", "arm": ["CWE", "QIG"], "metric": ["nll", "nll"], "runs": ["a", "b"],
         "vs_CWE": [float("nan"), -0.0123], "vs_CWE_low": [float("nan"), -0.02], "vs_CWE_high": [float("nan"), 0.001]})
-    found = method_differences.data_of_cells(cells, ["quant", "arm"], "CWE", {"a": 0.0, "b": 0.0})
+    found = method_differences.data_of_cells(cells, ["quant", "arm"], "CWE", known | {"b": known["a"]})
     (line,) = found.to_dict("records")
     assert (line["difference"], line["unit"], line["metric"]) == (-0.0123, "nats", "NLL")
     axes = method_differences.draw(found).axes[0]
-    assert axes.get_xlabel() == "NLL over CWE, nats, 95% interval"
+    assert axes.get_xlabel() == "NLL in nats, minus that of “CWE”\n95% intervals; filled: without 0"
     (right,) = axes.child_axes
     assert [text.get_text() for text in right.get_yticklabels()] == ["-0.012 [-0.020, +0.001]"]

@@ -66,6 +66,15 @@ def test_ranks_are_within_the_other_keys_and_ties_share(made):
                      ("b", "CWE"): (1, "best"), ("b", "MBQ"): (1, "best"), ("b", "QIG"): (3, "second")}
 
 
+def test_what_is_printed_alike_is_equally_good(made, store):
+    for name, nll in (("a", 0.05601), ("b", 0.05604), ("c", 0.0572)):
+        store.run(name, nll=nll, scores=[[1, 0]])
+    found = made([("CWE", {}, "a"), ("MBQ", {}, "b"), ("QIG", {}, "c")], metrics=["nll"])
+    frame = cells(found)
+    assert [(line.rank, line.mark) for line in frame.itertuples()] == [(1, "best"), (1, "best"), (3, "second")]
+    assert winners(found, frame).empty
+
+
 def test_a_table_about_one_arm_compares_it_with_all_controls_and_ranks_nothing(made):
     rows = [(arm, {"quant": quant}, scores) for quant in "ab" for arm, scores in SCORES.items() if arm != "16 bit"]
     found = made(rows, rows=["quant"], controls=["CWE", "MBQ"], shown=["QIG"])

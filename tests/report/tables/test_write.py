@@ -108,9 +108,17 @@ def test_the_power_line_and_the_winners_are_told(written):
     assert re.search(r"Power, accuracy: a true difference to CWE of \d+\.\d points \(median of 2 comparisons", text)
     # QIG is better by one answer on every image: no spread, and no power to be had from it.
     assert "in 2 of 4 comparisons with CWE the differences have no spread" in text
-    assert "Of 2 groups with a single best value" in text
+    assert "A single value is best in 2 column(s) of rivals" in text
     assert [row["best"] for row in lines(written["fake_winners.csv"])] == ["QIG", "QIG"]
 
+
+def test_it_says_what_was_measured(found, tmp_path):
+    arms = {"CWE": "method=awq", "QIG": "method=qig sensitivity.control=none"}
+    plain = Found("fake", (), found.table, found.rows, arms=arms)
+    text = write_experiment(plain, tmp_path / "results")[2].read_text()
+    assert "Measured: 2 calibration samples (digitgrid), task0: 8 questions on 4 images." in text
+    assert "Arms: CWE: method=awq; QIG: method=qig sensitivity.control=none." in text
+    assert "Differences: the row's arm minus the control" in text and "16 bit & more apart" in text
 
 def test_latex_is_balanced(written):
     document = written["fake.tex"].read_text()
@@ -159,7 +167,7 @@ def test_figures_stand_beside_the_table(found, tmp_path):
     drawn = {(line["group"], line["label"]): float(line["difference"]) for line in lines(written[-3])}
     cells = {(line["quant"], line["arm"]): line for line in lines(tmp_path / "results" / "fake" / "fake.csv")
              if line["metric"] == "accuracy" and line["vs_CWE"]}
-    assert drawn == {(f"tiny_a · {quant}", arm): pytest.approx(100 * float(line["vs_CWE"]))
+    assert drawn == {(f"tiny_a · {quant.upper()}", arm): pytest.approx(100 * float(line["vs_CWE"]))
                      for (quant, arm), line in cells.items()}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qig.errors import StoreError
 from qig.report.figures.identity import dagger, model_title
-from qig.report.figures.style import COLUMN, MARKERS, PAGE, PALETTE, SITES, new_figure
+from qig.report.figures.style import MARKERS, PAGE, PALETTE, SITES, new_figure
 from qig.report.records import Run
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ("run", "model", "setting", "sigma", "quadrature", "nodes", "block", "site", "residual")
 RULES = {"gauss_legendre": "Gauss–Legendre", "midpoint": "midpoint", "riemann_left": "left Riemann"}
-LINES = {"attn_in": "-", "mlp_in": "--", "attn_out": ":", "mlp_out": "-."}
 
 
 def data(runs: Sequence[Run]) -> pd.DataFrame:
@@ -38,39 +37,50 @@ def data(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """Median residual over blocks with its range, a line a rule and site, a panel a model and setting."""
-    panels = list(frame.groupby(["model", "sigma", "setting"], sort=False))
+    """Median residual over blocks with its range, a line a rule; a row a model and setting, a column a site.
+
+    A number of nodes that one rule alone has, of several, is a reference: a line across the panel.
+    """
+    rows = list(frame.groupby(["model", "sigma", "setting"], sort=False))
     rules = list(dict.fromkeys(frame.quadrature))
-    figure = new_figure(COLUMN if len(panels) == 1 else PAGE, 2.5)
-    for axes, ((model, sigma, setting), part) in zip(
-        figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels, strict=True
-    ):
-        _panel(axes, part, rules)
-        axes.set_title(f"{model_title(model, sigma)} · {setting}")
-        axes.set_xlabel("integration nodes" + dagger([model_title(model, sigma)]))
-    first = figure.axes[0]
-    first.set_ylabel("relative completeness residual")
-    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=len(rules))
+    sites = [site for site in SITES if site in set(frame.site)]
+    figure = new_figure(min(PAGE, 1.3 + 1.9 * len(sites)), 0.7 + 1.6 * len(rows))
+    grid = figure.subplots(len(rows), len(sites), squeeze=False, sharex=True, sharey=True)
+    for line, ((_, _, setting), part) in zip(grid, rows, strict=True):
+        for axes, site in zip(line, sites, strict=True):
+            _panel(axes, part[part.site == site], rules)
+            axes.set_title(f"{SITES[site]} · {setting.upper()}")
+        line[0].set_ylabel("relative residual")
+    first = frame.iloc[0]
+    for axes in grid[-1]:
+        axes.set_xlabel("integration nodes")
+    handles = {name: handle for axes in figure.axes for handle, name in zip(*axes.get_legend_handles_labels(),
+                                                                            strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    figure.suptitle(f"Completeness: {model_title(first.model, first.sigma)}"
+                    + dagger([model_title(first.model, first.sigma)]).replace("\n", " "))
     return figure
 
 
 def _panel(axes: Axes, part: pd.DataFrame, rules: Sequence[str]) -> None:
+    users = part.groupby("nodes").quadrature.nunique()
+    alone = set(users.index[users == 1]) if len(rules) > 1 else set()
+    for nodes, found in part[part.nodes.isin(alone)].groupby("nodes"):
+        axes.axhline(found.residual.median(), color="black", linestyle=":", label=f"{nodes:,} nodes")
+    swept = part[~part.nodes.isin(alone)]
     for index, rule in enumerate(rules):
-        for site in (site for site in SITES if site in set(part.site)):
-            name = f"{RULES.get(rule, rule)}, {SITES[site].removesuffix(' input')}"
-            line = part[(part.quadrature == rule) & (part.site == site)]
-            _line(axes, line, PALETTE[index], MARKERS[index], LINES[site], name)
+        _line(axes, swept[swept.quadrature == rule], PALETTE[index], MARKERS[index], RULES.get(rule, rule))
     axes.set_xscale("log", base=2)
-    nodes = sorted(part.nodes.unique())
+    nodes = sorted(swept.nodes.unique())
     axes.set_xticks(nodes, [str(node) for node in nodes])
     axes.minorticks_off()
     axes.set_yscale("log")
     axes.grid()
 
 
-def _line(axes: Axes, part: pd.DataFrame, colour: str, marker: str, line: str, name: str) -> None:
+def _line(axes: Axes, part: pd.DataFrame, colour: str, marker: str, name: str) -> None:
     if part.empty:
         return
     spread = part.groupby("nodes").residual.agg(["min", "median", "max"])
-    axes.fill_between(spread.index, spread["min"], spread["max"], color=colour, alpha=0.15, linewidth=0)
-    axes.plot(spread.index, spread["median"], line, color=colour, marker=marker, label=name)
+    axes.fill_between(spread.index, spread["min"], spread["max"], color=colour, alpha=0.12, linewidth=0)
+    axes.plot(spread.index, spread["median"], color=colour, marker=marker, label=name)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qig.errors import QigError, StoreError
-from qig.experiment.spec import read_figures
+from qig.experiment.spec import Table, read_figures
 from qig.report.figures import OF_SWEEP
 from qig.report.figures.collect import worth_a_picture, write_run_figure
 from qig.report.figures.files import kind_of, write
@@ -21,16 +21,15 @@ log = logging.getLogger(__name__)
 
 
 def write_experiment_figures(
-    cells: pd.DataFrame, arms: Sequence[tuple[str, Run]], keys: Sequence[str], controls: Sequence[str], folder: Path,
-    kinds: Sequence[str],
+    cells: pd.DataFrame, arms: Sequence[tuple[str, Run]], table: Table, folder: Path, kinds: Sequence[str]
 ) -> list[Path]:
     """Write the named figures into ``folder``; returns the paths of their CSV, PDF and PNG files.
 
-    ``cells``: a line a cell and metric, in fractions of 1: ``keys`` (``arm`` among them), ``metric``, ``value, low,
-    high``, ``runs``, and ``vs_<control>`` with ``_low`` and ``_high``. ``arms``: each job's arm and run. Differences
-    are drawn once a control; figures of single runs for the first run that has what they show. A figure that the
-    experiment has no data for (another model's image tokens, too few bit widths) is a warning. What the folder holds
-    of figures of earlier runs goes.
+    ``cells``: a line a cell and metric, in fractions of 1: the row and column keys (``arm`` among them), ``metric``,
+    ``value, low, high``, ``runs``, and ``vs_<control>`` with ``_low``, ``_high`` and ``_holm``. ``arms``: each job's
+    arm and run. Differences are drawn once a control; figures of single runs for the first run that has what they
+    show. A figure that the experiment has no data for (another model's image tokens, too few bit widths) is a warning.
+    What the folder holds of figures of earlier runs goes.
 
     Raises:
         ConfigError: no such kind of figure.
@@ -42,7 +41,7 @@ def write_experiment_figures(
     for kind in kinds:
         try:
             if kind in OF_SWEEP:
-                for suffix, frame in _frames(kind, cells, runs, names, keys, controls):
+                for suffix, frame in _frames(kind, cells, runs, names, table):
                     written += write(kind, frame, folder, suffix)
             else:
                 written += _of_a_run(kind, runs, folder)
@@ -59,15 +58,15 @@ def _remove_others(folder: Path, stems: Collection[str]) -> None:
             path.unlink()
 
 
-def _frames(kind: str, cells: pd.DataFrame, runs: Sequence[Run], names: dict[str, str], keys: Sequence[str],
-            controls: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+def _frames(kind: str, cells: pd.DataFrame, runs: Sequence[Run], names: dict[str, str],
+            table: Table) -> list[tuple[str, pd.DataFrame]]:
     from qig.report.figures import accuracy_bits, calibration_cost, completeness_nodes, method_differences
 
     arms = [names[run.id] for run in runs]
     if kind == "method_differences":
-        sigmas = {run.id: run.outlier_sigma for run in runs}
-        differences = method_differences.data_of_cells
-        return [(_slug(control), differences(cells, keys, control, sigmas)) for control in controls]
+        known, keys = {run.id: run for run in runs}, [*table.rows, *table.columns]
+        return [(_slug(control), method_differences.data_of_cells(cells, keys, control, known, table.label))
+                for control in table.controls]
     if kind == "accuracy_bits":
         lines = cells[cells.metric == "accuracy"]
         frame = lines.assign(run=[str(ids).split()[0] for ids in lines.runs]).drop_duplicates("run")

@@ -37,6 +37,11 @@ def model_title(model: str, sigma: float) -> str:
     return f"{model} †" if sigma > 0 else model
 
 
+def model_and_setting(run: Run) -> str:
+    """``tiny_qwen2_vl † · W3A16``."""
+    return f"{model_title(run.model, run.outlier_sigma)} · {run.setting.upper()}"
+
+
 def dagger(titles: Iterable[str]) -> str:
     """A line, for below an axis, that says what the dagger at a model's name means; empty where none is shown."""
     return "\n† with synthetic, function-preserving outliers" if any("†" in title for title in titles) else ""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from qig.errors import StoreError
 from qig.report.cells import METHODS, signed
-from qig.report.figures.identity import dagger, label, model_title
+from qig.report.figures.identity import dagger, label, model_and_setting, model_title
 from qig.report.figures.style import COLUMN, new_figure
 from qig.report.metrics import METRICS, Metric, metric_of
+from qig.report.records import Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +20,13 @@ if TYPE_CHECKING:
 
 ACCURACY = METRICS["accuracy"]
 COLUMNS = ("run", "group", "label", "against", "difference", "low", "high")
+Printed = Callable[[str, Any], str]
+"""A key and its value to what is printed for it."""
 BASELINES = {"16bit": "16 bit", "rtn": METHODS["rtn"]}
+
+
+def _plain(_: str, value: Any) -> str:
+    return str(value)
 
 
 def data(frame: pd.DataFrame, against: str = "rtn") -> pd.DataFrame:
@@ -34,19 +42,30 @@ def data(frame: pd.DataFrame, against: str = "rtn") -> pd.DataFrame:
     return _differences(named, against, BASELINES.get(against, against))
 
 
-def data_of_cells(frame: pd.DataFrame, keys: Sequence[str], control: str, sigmas: Mapping[str, float]) -> pd.DataFrame:
+def data_of_cells(
+    frame: pd.DataFrame, keys: Sequence[str], control: str, runs: Mapping[str, Run], printed: Printed = _plain
+) -> pd.DataFrame:
     """The same from an experiment's cells: their lines of the first metric, differences in ``vs_<control>``.
 
-    ``keys``: the columns that name a cell; ``arm`` becomes the label, the others a group. ``runs`` has the ids of a
-    cell's runs, apart by spaces; ``sigmas``: id of a run to the spread of its model's synthetic outliers.
+    ``keys``: the columns that name a cell; ``arm`` becomes the label, the others a group, in the words of ``printed``.
+    ``frame.runs`` has the ids of a cell's runs, apart by spaces; ``runs``: id to run. Where Holm's p is known, it says
+    what is ``clear``.
     """
     chosen = frame[frame.metric == frame.metric.iloc[0]]
-    ids = [str(runs).split()[0] for runs in chosen.runs]
+    ids = [str(names).split()[0] for names in chosen.runs]
     others = [key for key in keys if key != "arm"]
-    groups = [" · ".join(str(row[key]) for key in others) + (" †" if sigmas[run] > 0 else "")
+    groups = [" · ".join(_named(key, printed(key, row[key])) for key in others) or model_and_setting(runs[run])
               for run, (_, row) in zip(ids, chosen.iterrows(), strict=True)]
+    groups = [group + (" †" if runs[run].outlier_sigma > 0 and "†" not in group else "")
+              for group, run in zip(groups, ids, strict=True)]
     metric = metric_of(chosen.metric.iloc[0])
-    return _differences(chosen.assign(run=ids, group=groups, label=chosen.arm), control, control, metric)
+    named = chosen.assign(run=ids, group=groups, label=[printed("arm", arm) for arm in chosen.arm])
+    return _differences(named, control, printed("arm", control), metric)
+
+
+def _named(key: str, value: str) -> str:
+    """``samples 64``: a number needs the name of its key."""
+    return f"{key.rpartition('.')[2].replace('_', ' ')} {value}" if value.replace(".", "").isdecimal() else value
 
 
 def _differences(frame: pd.DataFrame, against: str, title: str, metric: Metric = ACCURACY) -> pd.DataFrame:
@@ -59,11 +78,17 @@ def _differences(frame: pd.DataFrame, against: str, title: str, metric: Metric =
     shorts = ("difference", "low", "high")
     numbers = {short: metric.scale * kept[name] for short, name in zip(shorts, names, strict=True)}
     found = pd.DataFrame({"run": kept.run, "group": kept.group, "label": kept.label, "against": title, **numbers})
+    if f"vs_{against}_holm" in kept:
+        found["clear"] = kept[f"vs_{against}_holm"] < 0.05
     return found if metric is ACCURACY else found.assign(metric=metric.title, unit=metric.unit, digits=metric.digits)
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """Intervals in groups; filled where zero lies outside, with the numbers at the right."""
+    """Intervals in groups, with the numbers at the right.
+
+    Filled: different from zero, after Holm's correction where there is one. The axis shows where most of them are; what
+    lies far outside is an arrow at its edge.
+    """
     groups = list(frame.groupby("group", sort=False))
     digits = int(frame.digits.iloc[0]) if "digits" in frame else 1
     lines = len(frame) + len(groups)
@@ -71,6 +96,9 @@ def draw(frame: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=0.7)
     height, ticks = 0.0, []
+    edge = _edge(frame)
+    if edge < math.inf:
+        axes.set_xlim(-edge, edge)
     for title, part in groups:
         axes.annotate(title, (0.0, height), (3, 0), va="center",
                       xycoords=("axes fraction", "data"), textcoords="offset points", fontstyle="italic",
@@ -80,22 +108,34 @@ def draw(frame: pd.DataFrame) -> Figure:
             shown = [signed(value, digits) for value in (row.difference, row.low, row.high)]
             numbers = f"{shown[0]} [{shown[1]}, {shown[2]}]"
             ticks.append((height, row.label, numbers))
-            _interval(axes, height, row)
+            _interval(axes, height, row, edge)
         height += 1
     _ticks(axes, ticks)
     against = frame.against.iloc[0]
     axes.set_ylim(height - 0.4, -0.6)
-    what = f"{frame.metric.iloc[0]} over {against}, {frame.unit.iloc[0]}" if "unit" in frame else (
-        f"points of accuracy over {against}")
-    axes.set_xlabel(f"{what}, 95% interval{dagger(frame.group)}")
+    what = f"{frame.metric.iloc[0]} in {frame.unit.iloc[0]}" if "unit" in frame else "accuracy in points"
+    filled = "filled: p < 0.05 after Holm" if "clear" in frame else "filled: without 0"
+    axes.set_xlabel(f"{what}, minus that of “{against}”\n95% intervals; {filled}{dagger(frame.group)}")
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
     return figure
 
 
-def _interval(axes: Axes, height: float, row) -> None:
-    clear = row.low > 0 or row.high < 0
-    axes.plot([row.low, row.high], [height, height], color="#0072B2", linewidth=1.4, solid_capstyle="butt")
+def _edge(frame: pd.DataFrame) -> float:
+    """Where the axis ends on either side: infinity (matplotlib's own limits) unless a few would squeeze all others."""
+    reach = frame[["low", "high", "difference"]].abs().max(axis=1)
+    usual = 2 * float(reach.quantile(0.6, interpolation="lower"))
+    return usual if 0 < usual < reach.max() / 2 else math.inf
+
+
+def _interval(axes: Axes, height: float, row, edge: float) -> None:
+    if abs(row.difference) > edge:
+        end = math.copysign(edge, row.difference)
+        axes.annotate("", (end, height), (0.86 * end, height), arrowprops={"arrowstyle": "->", "color": "#0072B2"})
+        return
+    clear = row.clear if hasattr(row, "clear") else row.low > 0 or row.high < 0
+    low, high = max(row.low, -edge), min(row.high, edge)
+    axes.plot([low, high], [height, height], color="#0072B2", linewidth=1.4, solid_capstyle="butt")
     axes.plot([row.difference], [height], "o", color="#0072B2", markerfacecolor="#0072B2" if clear else "white",
               markersize=4, zorder=3)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from decimal import ROUND_HALF_DOWN, ROUND_HALF_UP, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_DOWN, ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
 from qig.report.published.numbers import Number, numbers
@@ -27,14 +27,14 @@ AVERAGED = {
 def possible(value: str, items: int) -> bool:
     """Whether some whole number of right answers out of ``items`` is printed as ``value`` percent.
 
-    Either way of rounding a half is taken for right.
+    Either way of rounding a half is taken for right, and so is cutting off.
     """
     printed = Decimal(value)
     nearest = int(printed * items / 100)
     return any(
         (Decimal(100 * right) / items).quantize(printed, rounding) == printed
         for right in range(max(0, nearest - 1), nearest + 3)
-        for rounding in (ROUND_HALF_UP, ROUND_HALF_DOWN)
+        for rounding in (ROUND_HALF_UP, ROUND_HALF_DOWN, ROUND_DOWN)
     )
 
 
@@ -59,8 +59,9 @@ def rows() -> Iterator[tuple[Number, list[Number]]]:
 def published_consistency() -> pd.DataFrame:
     """One line a contradiction: where it is printed, what is printed, what would be possible.
 
-    ``check``: ``average`` (expected: the mean of the row's cells; more than both roundings can explain) or ``count``
-    (expected: the nearest possible accuracies). ``.attrs["tested"]``: check and source to the number of cells tested.
+    ``check``: ``average`` (expected: the mean of the row's cells; more than rounding or cutting off can explain),
+    ``count`` (expected: the nearest possible accuracies) or ``other table`` (a cell that another table contradicts;
+    expected: what stands there). ``.attrs["tested"]``: check and source to the number of cells tested.
     """
     import pandas as pd
 
@@ -68,7 +69,7 @@ def published_consistency() -> pd.DataFrame:
     for average, cells in rows():
         tested["average", average.reported_by] = tested.get(("average", average.reported_by), 0) + 1
         mean = sum(Decimal(one.value) for one in cells) / len(cells)
-        slack = _half_digit(average.value) + max(_half_digit(one.value) for one in cells)
+        slack = _last_digit(average.value) + max(_last_digit(one.value) for one in cells)
         if abs(mean - Decimal(average.value)) > slack:
             lines.append(_line("average", average, f"{mean:.2f}"))
     for one in testable_counts():
@@ -76,15 +77,17 @@ def published_consistency() -> pd.DataFrame:
         if not possible(one.value, ITEMS[one.metric]):
             items = ITEMS[one.metric]
             below = int(Decimal(one.value) * items / 100)
-            near = " or ".join(f"{Decimal(100 * right) / items:.3f}" for right in (below, below + 1))
+            near = " or ".join(f"{Decimal(100 * right) / items:.4f}" for right in (below, below + 1))
             lines.append(_line("count", one, f"{near} (of {items})"))
+    lines += [_line("other table", one, one.note.partition(": ")[2]) for one in numbers()
+              if one.metric != "average" and "INCONSISTENT" in one.note]
     frame = pd.DataFrame(lines)
     frame.attrs["tested"] = tested
     return frame
 
 
-def _half_digit(value: str) -> Decimal:
-    return Decimal(1).scaleb(Decimal(value).as_tuple().exponent) / 2
+def _last_digit(value: str) -> Decimal:
+    return Decimal(1).scaleb(Decimal(value).as_tuple().exponent)
 
 
 def _line(check: str, one: Number, expected: str) -> dict[str, str]:

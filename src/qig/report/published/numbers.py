@@ -18,6 +18,8 @@ SOURCES = {
     "splitq": "SplitQ, arXiv 2605.19929", "quant_experts": "Quant Experts, arXiv 2602.24059",
     "vlmq": "VLMQ, arXiv 2508.03351v2", "vlm_ptq": "VLM-PTQ (CVPR 2026)",
 }  # fmt: skip
+TRANSCRIBED = ("qig", "splitq", "quant_experts", "vlmq", "vlm_ptq")
+"""Sources known from transcriptions or notes by others."""
 TITLES = {"vizwiz_vqa_val": "VizWiz", "mmmu_val": "MMMU", "chartqa": "ChartQA", "ai2d": "AI2D",
           "scienceqa_img": "ScienceQA", "average": "average", "gpu_hours": "GPU hours", "seedbench": "SEED-Bench",
           "ocrbench": "OCRBench", "textvqa_val": "TextVQA"}

@@ -11,9 +11,9 @@ from qig.report.tables.layout import Section, Text
 from qig.report.tables.markdown import markdown
 
 NAME = "published_consistency"
-TITLE = "Printed numbers that contradict themselves"
-CAPTION = ("Averages that are not those of their rows' cells, by more than rounding explains, and accuracies that no "
-           "whole number of right answers gives.")
+TITLE = "Published numbers that do not fit each other"
+CAPTION = ("Averages that are not those of their rows' cells, by more than rounding or cutting off explains; "
+           "accuracies that no whole number of right answers gives; cells that another table contradicts.")
 
 
 def write_consistency(root: Path) -> list[Path]:
@@ -22,14 +22,16 @@ def write_consistency(root: Path) -> list[Path]:
     tested = frame.attrs["tested"]
     counts = {"average": "row averages", "count": "accuracies"}
     found = frame.groupby(["check", "reported_by"]).size()
-    lines = ", ".join(f"{found.get(key, 0)} of {number} {counts[key[0]]} in {key[1]}" for key, number in tested.items())
+    counted = ", ".join(f"{found.get((check, source), 0)} of {number} {counts[check]} in {source}"
+                        for (check, source), number in tested.items())
     items = ", ".join(f"{name} {count:,}" for name, count in ITEMS.items())
-    below = [f"Contradictions: {lines}.", f"Number of items: {items}.",
-             "All numbers as printed in the papers; nothing here was measured by this project."]
-    columns = ["model", "setting", "method", "variant", "metric", "printed", "expected"]
-    part = Section("contradictions", ["check", "table"], [("", columns)], [
-        ([line["check"], f"{line['reported_by']} {line['table']}"], [Text(line[name] or "–") for name in columns])
-        for line in frame.to_dict("records")], [])  # fmt: skip
+    below = [f"Contradictions: {counted}.", f"Number of items: {items}.",
+             "Nothing here was measured by this project. Some sources are known from transcriptions by others and were "
+             "not checked against the printed page (QIG's, SplitQ's, VLMQ's): a slip may be theirs."]
+    columns = ["table", "model", "setting", "method", "variant", "metric", "printed", "expected"]
+    where = frame.assign(table=frame["reported_by"] + " " + frame["table"])
+    part = Section("contradictions", ["check"], [("", columns)], [
+        ([line["check"]], [Text(line[name] or "–") for name in columns]) for line in where.to_dict("records")], [])
     contents = {"csv": frame.to_csv(index=False), "md": markdown(TITLE, CAPTION, [part], below),
                 "tex": latex(TITLE, CAPTION, [part], below)}
     folder = root / NAME

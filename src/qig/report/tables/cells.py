@@ -106,11 +106,14 @@ def _whole(found: Found, place: Place, name: str, metric: Metric) -> dict[str, A
 
 
 def _rank(found: Found, name: str, lines: Sequence[dict], made: Sequence[Place]) -> None:
-    """Rank among what differs in the last row key alone; equal values share a rank, and the next one is skipped.
+    """Rank among what differs in the last row key alone.
+
+    Values that are printed alike share a rank, and the next one is skipped.
 
     A table about one arm ranks nothing: its lines are different problems, not rivals.
     """
-    better, last = metric_of(name).better, found.table.rows[-1]
+    metric, last = metric_of(name), found.table.rows[-1]
+    better = metric.better
     rivals_stand = better and len(found.table.shown) != 1
     groups: dict[tuple, list[dict]] = {}
     for line, place in zip(lines, made, strict=True):
@@ -118,8 +121,9 @@ def _rank(found: Found, name: str, lines: Sequence[dict], made: Sequence[Place])
         if rivals_stand and place.arm not in found.table.references and not math.isnan(line["value"]):
             groups.setdefault(tuple(value for key, value in place.keys.items() if key != last), []).append(line)
     for rivals in groups.values():
-        for line in rivals:
-            line["rank"] = 1 + sum(better * other["value"] > better * line["value"] for other in rivals)
+        shown = [better * round(metric.scale * line["value"], metric.digits) for line in rivals]
+        for line, value in zip(rivals, shown, strict=True):
+            line["rank"] = 1 + sum(other > value for other in shown)
         # Where all are equal, nothing is best.
         marks = dict(zip(sorted({line["rank"] for line in rivals}), ("best", "second"), strict=False))
         for line in rivals:

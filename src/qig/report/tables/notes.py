@@ -1,13 +1,15 @@
-"""What stands below a table: how to read it, what it could have seen, and where printed numbers come from."""
+"""What stands below a table: what was measured, how to read it, what it could have seen, whence printed numbers are."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qig.experiment.gather import Found
+from qig.report.comparison import by_task
 from qig.report.metrics import metric_of
-from qig.report.published.numbers import SOURCES
-from qig.report.render import OUTLIERS
+from qig.report.published.numbers import SOURCES, TRANSCRIBED
+from qig.report.records import Run
 from qig.report.tables.layout import Section, title
 
 if TYPE_CHECKING:
@@ -17,18 +19,52 @@ if TYPE_CHECKING:
 def notes(found: Found, frame: pd.DataFrame, parts: list[Section], duels: pd.DataFrame) -> list[str]:
     """One paragraph each, in plain text."""
     sampled = [name for name in dict.fromkeys(frame["metric"]) if metric_of(name).field]
-    texts = [_how(found, frame)] if sampled else []
+    texts = [measured(found), _marks(found, frame)]
+    texts += [_how(found, frame)] if sampled else []
     texts += [power_line(found, frame, name) for name in sampled]
     if not duels.empty:
         sure = int((duels["holm"] < 0.05).sum())
-        texts.append(f"Of {len(duels)} groups with a single best value, the best is better than the second best in "
-                     f"{sure} after Holm's correction (p below 0.05).")
+        texts.append(f"A single value is best in {len(duels)} column(s) of rivals; it is better than the second best "
+                     f"in {sure} of them after Holm's correction (p below 0.05).")
     sigmas = sorted({row.run.outlier_sigma for row in found.rows} - {0.0})
     if sigmas:
-        texts.append(OUTLIERS.format(sigma=", ".join(f"{sigma:g}" for sigma in sigmas)).removeprefix("† ").capitalize())
+        texts.append("Where model.outliers.sigma is above 0 (here "
+                     f"{', '.join(f'{sigma:g}' for sigma in sigmas)}), synthetic outliers stand in the model, which "
+                     "computes the same function without them.")
     if found.table.published and any(group[0].startswith("published") for part in parts for group in part.groups):
         texts.append(_published(found, parts))
     return [text for text in texts if text]
+
+
+def measured(found: Found) -> str:
+    """What all rows share and the table does not say: models, setting, calibration set, benchmark; and the arms."""
+    table = found.table
+    named = {*table.rows, *table.columns, *table.over}
+    runs = [row.run for row in found.rows if row.arm not in table.references]
+    said = []
+    if "model" not in named:
+        said += sorted({run.model for run in runs})
+    if "quant" not in named:
+        said += sorted({run.setting.upper() for run in runs})
+    drawn = {run.config["calibration"]["kind"]: len(samples) for run in runs
+             if (samples := (run.record["stages"].get("calibration") or {}).get("samples"))}
+    if drawn and "calibration.samples" not in named:
+        said.append(f"{_span(sorted(drawn.values()))} calibration samples ({', '.join(sorted(drawn))})")
+    said.append(_benchmarks(runs))
+    arms = "; ".join(f"{table.label('arm', arm)}: {words}" for arm, words in found.arms.items()
+                     if not table.shown or arm in {*table.shown, *table.controls})
+    return f"Measured: {', '.join(one for one in said if one)}." + (f" Arms: {arms}." if arms else "")
+
+
+def _benchmarks(runs: Sequence[Run]) -> str:
+    """``qig_digitgrid, 2,200 questions on 200 images``; of the runs with the most."""
+    found: dict[str, tuple[int, int]] = {}
+    for run in {run.record["stages"]["evaluation"]: run for run in runs}.values():
+        for task, samples in by_task(run).items():
+            clusters = len({line["cluster"] for line in samples.values()})
+            found[task] = max(found.get(task, (0, 0)), (len(samples), clusters))
+    return ", ".join(f"{task}: {samples:,} questions on {clusters:,} images" if clusters < samples else
+                     f"{task}: {samples:,} samples" for task, (samples, clusters) in found.items())
 
 
 def power_line(found: Found, frame: pd.DataFrame, name: str) -> str:
@@ -55,12 +91,20 @@ def _how(found: Found, frame: pd.DataFrame) -> str:
     asked = any(row.run.config["evaluation"].get("tasks", True) for row in found.rows)
     clusters = "images" if asked else "documents"  # of running text
     drawn = f"calibration seeds ({seeds}) and {clusters}" if seeds > 1 else clusters
-    best = ("Bold: best, underlined: second" + (", but for " + ", ".join(
-        found.table.label("arm", arm) for arm in found.table.references) if found.table.references else "") + ". ")
-    marks = best if frame["mark"].any() else ""
-    return (f"{marks}Brackets: 95% intervals of paired differences, from a bootstrap over {drawn}; "
-            f"{_span(samples)} samples a run. Star: p below 0.05 (t-test clustered by {clusters[:-1]}) "
-            "after Holm's correction over all comparisons of this metric with that control.")
+    references = " and ".join(found.table.label("arm", arm) for arm in found.table.references)
+    untested = f", {references} apart" if references else ""
+    return (f"Differences: the row's arm minus the control, in points or nats. Brackets: their 95% intervals, paired "
+            f"by sample, from a bootstrap over {drawn}; {_span(samples)} evaluated samples a run. Star: p below 0.05 "
+            f"(t-test clustered by {drawn}) after Holm's correction over all comparisons of this metric with that "
+            f"control{untested}.")
+
+
+def _marks(found: Found, frame: pd.DataFrame) -> str:
+    if not frame["mark"].any():
+        return ""
+    references = " and ".join(found.table.label("arm", arm) for arm in found.table.references)
+    return ("Bold: best of the rivals as printed, underlined: second"
+            + (f"; {references} not ranked" if references else "") + ".")
 
 
 def _span(samples: list[int]) -> str:
@@ -71,7 +115,10 @@ def _published(found: Found, parts: list[Section]) -> str:
     published = found.table.published
     models = {row.run.model: published.models.get(row.run.model, row.run.model) for row in found.rows}
     pairs = ", ".join(theirs if ours == theirs else f"{theirs} beside {ours}" for ours, theirs in models.items())
-    text = (f"Published columns: as printed in {SOURCES[published.reported_by]}, table {published.table} ({pairs}); "
+    source = SOURCES[published.reported_by]
+    if published.reported_by in TRANSCRIBED:
+        source += " (as transcribed by others, not checked against the printed page)"
+    text = (f"Published columns: {source}, table {published.table} ({pairs}); "
             "other models, benchmarks and samples than those measured here, shown for the order of the rows alone.")
     if any(cell.doubtful for part in parts for _, line in part.lines for cell in line):
         text += " ‡ contradicts other printed numbers, or cannot be a share of right answers: published_consistency."

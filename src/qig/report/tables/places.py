@@ -71,14 +71,18 @@ def run_ids(runs: Sequence[Run]) -> list[str]:
 
 
 def value_of(row: Row, key: str) -> Any:
-    """``arm``; a swept key as it was written; or a key of the run's configuration, ``None`` where it has none."""
+    """``arm``; a swept key as it was written; or a key of the run's configuration as it would be written.
+
+    ``None`` where the run has no such key.
+    """
     if key == "arm":
         return row.arm
     if key in row.point:
         return row.point[key]
     if key in NAMED_GROUPS:
         return row.run.config[key][NAMED_GROUPS[key]]
-    return flatten(row.run.config).get(key)
+    found = flatten(row.run.config)
+    return str(found[key]) if key in found and isinstance(found[key], int | float) else found.get(key)
 
 
 def _partner(found: Found, row: Row, control: str) -> Run | None:

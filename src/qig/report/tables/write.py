@@ -53,9 +53,8 @@ def write_experiment(found: Found, root: Path) -> list[Path]:
     for file, text in contents.items():
         write_atomically(folder / file, text)
     _keep(root, records)
-    table = found.table
-    drawn = write_experiment_figures(frame, [(row.arm, row.run) for row in found.rows], [*table.rows, *table.columns],
-                                     table.controls, folder, found.figures)
+    arms = [(row.arm, row.run) for row in found.rows]
+    drawn = write_experiment_figures(frame, arms, found.table, folder, found.figures)
     return [*(folder / file for file in contents), *drawn]
 
 
