@@ -29,6 +29,7 @@ run: $(VENV)/.installed
 
 results: $(VENV)/.installed
 	$(BIN)/qig -m +experiment=first_run hydra.sweep.dir=outputs/results/first_run
+	rm -rf results/first_run results/first_run_no_outliers # what other runs have left there
 	$(BIN)/python -m qig.report outputs/results/first_run --to results/first_run
 	$(BIN)/python -m qig.report.figures draw outputs/results/first_run --to results/first_run --kinds \
 	    token_image search_curves method_differences calibration_cost

@@ -26,6 +26,13 @@ def test_readme_shows_the_committed_results():
     assert table.startswith(shown)
 
 
+def test_readme_shows_the_committed_findings():
+    table = (ROOT / "results" / "findings" / "findings.md").read_text()
+    shown = README.partition("<!-- results/findings -->\n")[2].partition("<!-- end -->")[0].strip()
+    assert shown.startswith("### Accuracy") and "### NLL" in shown
+    assert f"\n\n{shown}\n\nMeasured: " in table
+
+
 def test_export_document_shows_the_committed_measurement():
     table = (ROOT / "results" / "export_speed" / "benchmark.md").read_text().strip()
     assert f"<!-- results/export_speed -->\n{table}\n<!-- end -->" in (ROOT / "docs" / "EXPORT.md").read_text()

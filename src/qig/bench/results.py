@@ -31,7 +31,7 @@ def write(
 
     Args:
         about: what was measured, in a sentence or more.
-        rows: of the table; ``columns``: their keys and titles, with a format behind a colon.
+        rows: of the table; ``columns``: their keys and titles (none: the key), with a format behind a colon.
         raw: single measurements, for the JSON.
         draw: makes a matplotlib figure of the rows.
     """
@@ -54,7 +54,7 @@ def write(
 
 
 def _parsed(columns: Mapping[str, str]) -> list[tuple[str, tuple[str, str]]]:
-    return [(key, (title.partition(":")[0], title.partition(":")[2])) for key, title in columns.items()]
+    return [(key, (title.partition(":")[0] or key, title.partition(":")[2])) for key, title in columns.items()]
 
 
 def _cell(value: Any, form: str) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 DASH = "–"
-METHODS = {"none": "16 bit", "stored": "as stored", "rtn": "RTN", "smoothquant": "SmoothQuant", "awq": "AWQ",
-           "mbq": "MBQ", "qig": "QIG", "gptq": "GPTQ", "gptq_qig": "GPTQ+QIG"}
-"""Methods whose printed name is not their configured one."""
+METHODS = {"none": "16 bit", "stored": "as stored", "rtn": "RTN", "smoothquant": "SmoothQuant", "awq": "CWE",
+           "awq_clip": "AWQ", "mbq": "MBQ", "qig": "QIG", "gptq": "GPTQ", "gptaq": "GPTAQ", "gptq_qig": "GPTQ + QIG",
+           "vlmq": "VLMQ"}
+"""Methods whose printed name is not their configured one. CWE, channel-wise equalization, is what the papers call AWQ's
+search with uniform weights; AWQ proper searches the groups' ranges, too."""
 
 
 def absent(value: object) -> bool:

@@ -111,12 +111,12 @@ METRICS = {
     "search_seconds": Metric("search", 0, 1, 1, whole=_timing("search"), unit="s"),
     "rounding_seconds": Metric("rounding", 0, 1, 1, whole=_timing("rounding"), unit="s"),
     "evaluation_seconds": Metric("evaluation", 0, 1, 1, whole=_evaluation_seconds, unit="s"),
-    "peak_host_bytes": Metric("peak host", 0, 2**-30, 2, whole=_host_bytes, unit="GiB"),
-    "model_bytes": Metric("model", 0, 2**-20, 2, whole=_model_bytes, unit="MiB"),
+    "peak_host_bytes": Metric("peak of the process", 0, 2**-30, 2, whole=_host_bytes, unit="GiB"),
+    "model_bytes": Metric("packed model", 0, 2**-20, 2, whole=_model_bytes, unit="MiB"),
     "nodes": Metric("nodes used", 0, 1, 1, whole=_nodes),
     "completeness": Metric("worst residual", -1, 1, 5, whole=_worst_completeness),
     "rank_agreement": Metric("rank agreement", 1, 1, 4, whole=_mean_rank_agreement),
-    "worst_rank_agreement": Metric("worst site", 1, 1, 4, whole=_worst_rank_agreement),
+    "worst_rank_agreement": Metric("least rank agreement", 1, 1, 4, whole=_worst_rank_agreement),
 }
 """``rank_agreement`` is with the first control, which is the reference then. Costs are not ranked: they have no
 interval here, and another machine has others."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qig.errors import StoreError
-from qig.report.cells import byte_size, seconds
+from qig.report.cells import seconds
 from qig.report.figures.identity import dagger, labels, model_title
 from qig.report.figures.style import PAGE, new_figure
 from qig.report.records import Run
@@ -54,11 +54,11 @@ def draw(frame: pd.DataFrame) -> Figure:
     figure = new_figure(PAGE, 0.95 + 0.2 * len(runs))
     left, right = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [1.6, 1]})
     _bars(left, frame[frame.quantity == "seconds"], runs.run.tolist(), STAGES, seconds, stacked=True)
-    _bars(right, frame[frame.quantity == "bytes"], runs.run.tolist(), MEMORY, byte_size, stacked=False)
+    _bars(right, frame[frame.quantity == "bytes"], runs.run.tolist(), MEMORY, _mebibytes, stacked=False)
     left.set_yticks(range(len(names)), names)
     below = dagger(map(model_title, runs.model, runs.sigma))
     left.set(ylim=(len(names) - 0.4, -0.6), xlabel=f"calibration, seconds{below}")
-    right.set_xlabel("peak memory, MiB")
+    right.set_xlabel("peak memory of the whole process, MiB")
     for axes in (left, right):
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
@@ -90,6 +90,10 @@ def _bars(axes: Axes, part: pd.DataFrame, runs: list[str], look: dict, style, *,
             _annotate(axes, values, np.arange(len(runs)) + shift, [style(value / scale) for value in values])
     if stacked:
         _annotate(axes, start, np.arange(len(runs)), [style(value) for value in start])
+
+
+def _mebibytes(value: float) -> str:
+    return f"{value / 2**20:,.0f}"
 
 
 def _annotate(axes: Axes, values, heights, texts: Sequence[str]) -> None:

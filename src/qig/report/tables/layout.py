@@ -53,7 +53,7 @@ def sections(found: Found, frame: pd.DataFrame) -> list[Section]:
     whole = [name for name in names if not metric_of(name).field]
     made = [_section(found, frame, title(name), [name], published=name == names[0]) for name in sampled]
     if whole:
-        made.append(_section(found, frame, "The run", whole, published=whole[0] == names[0]))
+        made.append(_section(found, frame, "Of the whole run", whole, published=whole[0] == names[0]))
     return made
 
 
