@@ -57,8 +57,9 @@ def draw(frame: pd.DataFrame) -> Figure:
     handles = {name: handle for axes in figure.axes for handle, name in zip(*axes.get_legend_handles_labels(),
                                                                             strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
-    figure.suptitle(f"Completeness: {model_title(first.model, first.sigma)}"
-                    + dagger([model_title(first.model, first.sigma)]).replace("\n", " "))
+    name = model_title(first.model, first.sigma)
+    note = dagger([name]).strip()
+    figure.suptitle(f"Completeness: {name}" + (f" ({note})" if note else ""))
     return figure
 
 
