@@ -25,7 +25,7 @@ SECONDS = "Processor seconds, all threads together; other work on the machine co
 
 
 def calibration(options: Namespace) -> str:
-    work = _work(options, options.samples)
+    work = _work(options)
     rows, about = foreseen_and_measured(work)
     return results.write(
         options.to, f"calibration_{work.name}_{work.config.quant.name}_{work.device.type}",
@@ -35,8 +35,8 @@ def calibration(options: Namespace) -> str:
 
 
 def published(options: Namespace) -> str:
-    work = _work(options, options.samples)
-    few = _work(options, min(options.few, options.samples))
+    work = _work(options)
+    few = work.of_samples(min(options.few, options.samples))
     for turns in beside(work, few, options.settings, options.methods, options.repetitions):
         text = _published(options, work, few, turns)  # what a long run that is stopped has found stays
     return text
@@ -126,8 +126,8 @@ def startup(options: Namespace) -> str:
     )  # fmt: skip
 
 
-def _work(options: Namespace, samples: int) -> Work:
-    device, overrides = torch.device(device_name(options.device)), [f"calibration.samples={samples}"]
+def _work(options: Namespace) -> Work:
+    device, overrides = torch.device(device_name(options.device)), [f"calibration.samples={options.samples}"]
     if (options.shape is None) == (options.model is None):
         raise QigError(f"got shape {options.shape} and model {options.model}; expected one of --shape and --model")
     if options.shape is None:

@@ -83,6 +83,12 @@ class Work:
         """The same model and samples under another method or bit setting."""
         return replace(self, config=configured(*self.overrides, *overrides))
 
+    def of_samples(self, samples: int) -> Work:
+        """The same model in memory, with so many calibration samples."""
+        overrides = (*self.overrides, f"calibration.samples={samples}")
+        config = configured(*overrides)
+        return replace(self, overrides=overrides, config=config, batches=_batches(config, self.original))
+
 
 def of_shape(shape: str, blocks: int, overrides: Sequence[str], device: torch.device) -> Work:
     """Random blocks of a published shape; what stands around them is that of a small model.
@@ -118,5 +124,8 @@ def _work(
     device: torch.device,
     text: dict[str, int],
 ) -> Work:
-    data = calibration_data(config.calibration, loaded.processor, loaded.model, loaded.image_token_ids)
-    return Work(name, overrides, config, loaded, data.batches, device, text)
+    return Work(name, overrides, config, loaded, _batches(config, loaded), device, text)
+
+
+def _batches(config: Config, loaded: LoadedModel) -> list[CalibrationBatch]:
+    return calibration_data(config.calibration, loaded.processor, loaded.model, loaded.image_token_ids).batches

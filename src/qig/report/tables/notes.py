@@ -91,7 +91,7 @@ def _how(found: Found, frame: pd.DataFrame) -> str:
     asked = any(row.run.config["evaluation"].get("tasks", True) for row in found.rows)
     clusters = "images" if asked else "documents"  # of running text
     drawn = f"calibration seeds ({seeds}) and {clusters}" if seeds > 1 else clusters
-    references = " and ".join(found.table.label("arm", arm) for arm in found.table.references)
+    references = _references(found)
     untested = f", {references} apart" if references else ""
     return (f"Differences: the row's arm minus the control, in points or nats. Brackets: their 95% intervals, paired "
             f"by sample, from a bootstrap over {drawn}; {_span(samples)} evaluated samples a run. Star: p below 0.05 "
@@ -102,9 +102,13 @@ def _how(found: Found, frame: pd.DataFrame) -> str:
 def _marks(found: Found, frame: pd.DataFrame) -> str:
     if not frame["mark"].any():
         return ""
-    references = " and ".join(found.table.label("arm", arm) for arm in found.table.references)
+    references = _references(found)
     return ("Bold: best of the rivals as printed, underlined: second"
             + (f"; {references} not ranked" if references else "") + ".")
+
+
+def _references(found: Found) -> str:
+    return " and ".join(found.table.label("arm", arm) for arm in found.table.references)
 
 
 def _span(samples: list[int]) -> str:

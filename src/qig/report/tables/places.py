@@ -81,8 +81,8 @@ def value_of(row: Row, key: str) -> Any:
         return row.point[key]
     if key in NAMED_GROUPS:
         return row.run.config[key][NAMED_GROUPS[key]]
-    found = flatten(row.run.config)
-    return str(found[key]) if key in found and isinstance(found[key], int | float) else found.get(key)
+    value = flatten(row.run.config).get(key)
+    return str(value) if isinstance(value, int | float) else value
 
 
 def _partner(found: Found, row: Row, control: str) -> Run | None:
