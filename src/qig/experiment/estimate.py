@@ -19,7 +19,8 @@ SAMPLE = {"uniform": 0.0, "modality_gradient": 0.02, "token_gradient": 0.02, "at
 SEARCH = {"none": 0.0, "smoothquant": 0.01, "grid": 0.045, "learned": 0.25}
 ROUNDING = {"none": 0.0, "nearest": 0.0, "clipped": 0.05, "gptq": 0.06, "gptaq": 0.08}
 QUESTIONS = 2200
-DEFAULT_NODES = 8
+REACHED_NODES = 8
+"""What the adaptive rule comes to at the sites that need most; ``SAMPLE`` was measured with it."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,7 @@ def _calibration(config: Config) -> float:
     if not needs_calibration(config):
         return 0.0
     attribution = SAMPLE.get(config.sensitivity.kind, 0.0)
-    nodes = getattr(config.sensitivity, "nodes", DEFAULT_NODES)
-    attribution *= max(1.0, nodes / DEFAULT_NODES)
+    attribution *= max(1.0, getattr(config.sensitivity, "nodes", REACHED_NODES) / REACHED_NODES)
     if getattr(config.sensitivity, "closed_form", True) is False:
         attribution *= 2
     a_sample = attribution + SEARCH.get(config.equalization.kind, 0.0) + ROUNDING.get(config.rounding.kind, 0.0)

@@ -31,7 +31,8 @@ class Together:
         def experiment(name: str) -> bool:
             begun = time.monotonic()
             self._tell(name, "begins")
-            (LOGS / f"{name}.log").unlink(missing_ok=True)
+            if self.jobs > 1:
+                (LOGS / f"{name}.log").unlink(missing_ok=True)
             good = not any([self._step(name, step) for step in steps[name]])  # a list: none is left out
             done.append(name)
             what = "done" if good else "failed" if self.jobs == 1 else f"failed, see {LOGS / name}.log"

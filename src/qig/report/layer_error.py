@@ -49,8 +49,8 @@ CONSTRUCTIONS = {
     "RTN": ("method=rtn",),
     "GPTQ": ("method=gptq",),
     "GPTAQ": ("method=gptaq",),
-    "AWQ": ("method=awq",),
-    "AWQ + GPTQ": ("method=awq", "rounding=gptq"),
+    "CWE": ("method=awq",),
+    "CWE + GPTQ": ("method=awq", "rounding=gptq"),
     "learned": ("method=awq", "equalization=learned"),
     "learned + GPTQ": ("method=awq", "equalization=learned", "rounding=gptq"),
 }

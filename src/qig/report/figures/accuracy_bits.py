@@ -69,7 +69,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         column[-1].set_xlabel("bits of a weight" + dagger([model_title(model, sigma)]))
     grid[0, 0].set_ylabel("accuracy, %")
     if far:
-        grid[1, 0].set(ylabel="the same near 16 bit", ylim=(max(reference.values()) - NEAR, frame.high.max() + 0.5))
+        near = frame[frame.accuracy > max(reference.values()) - NEAR]
+        grid[1, 0].set(ylabel="the same near 16 bit", ylim=(near.low.min() - 0.5, frame.high.max() + 0.5))
     handles, names = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=5 if len(panels) == 1 else 8, handlelength=1.6,
                   columnspacing=1.2)

@@ -37,9 +37,9 @@ def model_title(model: str, sigma: float) -> str:
     return f"{model} †" if sigma > 0 else model
 
 
-def model_and_setting(run: Run) -> str:
+def model_and_setting(model: str, sigma: float, setting: str) -> str:
     """``tiny_qwen2_vl † · W3A16``."""
-    return f"{model_title(run.model, run.outlier_sigma)} · {run.setting.upper()}"
+    return f"{model_title(model, sigma)} · {setting.upper()}"
 
 
 def dagger(titles: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qig.errors import StoreError
 from qig.report.cells import METHODS, signed
-from qig.report.figures.identity import dagger, label, model_and_setting, model_title
+from qig.report.figures.identity import dagger, label, model_and_setting
 from qig.report.figures.style import COLUMN, new_figure
 from qig.report.metrics import METRICS, Metric, metric_of
 from qig.report.records import Run
@@ -36,8 +36,7 @@ def data(frame: pd.DataFrame, against: str = "rtn") -> pd.DataFrame:
     """
     config = frame.attrs.get("config", [])
     named = frame.assign(
-        group=[f"{model_title(model, sigma)} · {setting}" for model, setting, sigma in
-               zip(frame.model, frame.setting, frame["model.outliers.sigma"], strict=True)],
+        group=list(map(model_and_setting, frame.model, frame["model.outliers.sigma"], frame.setting)),
         label=[label(row["method"], {key: row[key] for key in config}) for _, row in frame.iterrows()])
     return _differences(named, against, BASELINES.get(against, against))
 
@@ -54,13 +53,17 @@ def data_of_cells(
     chosen = frame[frame.metric == frame.metric.iloc[0]]
     ids = [str(names).split()[0] for names in chosen.runs]
     others = [key for key in keys if key != "arm"]
-    groups = [" · ".join(_named(key, printed(key, row[key])) for key in others) or model_and_setting(runs[run])
+    groups = [" · ".join(_named(key, printed(key, row[key])) for key in others) or _group(runs[run])
               for run, (_, row) in zip(ids, chosen.iterrows(), strict=True)]
     groups = [group + (" †" if runs[run].outlier_sigma > 0 and "†" not in group else "")
               for group, run in zip(groups, ids, strict=True)]
     metric = metric_of(chosen.metric.iloc[0])
     named = chosen.assign(run=ids, group=groups, label=[printed("arm", arm) for arm in chosen.arm])
     return _differences(named, control, printed("arm", control), metric)
+
+
+def _group(run: Run) -> str:
+    return model_and_setting(run.model, run.outlier_sigma, run.setting)
 
 
 def _named(key: str, value: str) -> str:

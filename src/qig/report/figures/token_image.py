@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MOST_BLOCKS = 6
+FAINTEST = 0.6
+"""The grey of black beneath the patches; white is 1."""
 COLUMNS = ("run", "method", "model", "setting", "sigma", "sample", "sample_id", "site", "raster", "block", "token",
            "top", "left", "bottom", "right", "weight")
 
@@ -120,12 +122,12 @@ def draw(frame: pd.DataFrame, picture: Image) -> Figure:
 
 
 def _overlay(axes: Axes, part: pd.DataFrame, picture: Image, norm):
-    """The grey image under half-transparent patches."""
+    """The pale grey image under patches that let a little of it through: too little to be read as a weight."""
     import numpy as np
 
-    grey = np.asarray(picture.convert("L"))
+    pale = FAINTEST + (1 - FAINTEST) * np.asarray(picture.convert("L")) / 255
     aspect = picture.height / picture.width
-    axes.imshow(grey, cmap="gray", extent=(0, 1, 1, 0), interpolation="nearest", aspect=aspect)
+    axes.imshow(pale, cmap="gray", vmin=0, vmax=1, extent=(0, 1, 1, 0), interpolation="nearest", aspect=aspect)
     weights = _grid(part)
     return axes.imshow(np.maximum(weights, 1e-12), cmap=COLOURS, norm=norm, extent=(0, 1, 1, 0), aspect=aspect,
                        interpolation="nearest", alpha=0.7)

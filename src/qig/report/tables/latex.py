@@ -23,10 +23,10 @@ HEAD = r"""\documentclass{article}
 
 
 def latex(heading: str, caption: str, parts: Sequence[Section], notes: Sequence[str]) -> str:
-    """The whole document: each section a ``table``, the notes below the last one."""
-    tables = [_float(f"{heading}: {part.title}. {caption}", part) for part in parts]
-    below = "\n\n".join(rf"\noindent\footnotesize {escape(note)}" for note in notes)
-    return HEAD + "\n".join([*tables, below, r"\end{document}", ""])
+    """The whole document: each section a ``table``, the notes within the last one, so that they are taken over, too."""
+    tables = [_float(f"{heading}: {part.title}. {caption}", part, notes if part is parts[-1] else ())
+              for part in parts]
+    return HEAD + "\n".join([*tables, r"\end{document}", ""])
 
 
 def escape(text: str) -> str:
@@ -34,7 +34,7 @@ def escape(text: str) -> str:
     return "".join(SPECIAL.get(letter, letter) for letter in text)
 
 
-def _float(caption: str, part: Section) -> str:
+def _float(caption: str, part: Section, notes: Sequence[str]) -> str:
     columns = len(part.keys)
     form = "l" * columns + "".join("r" * len(heads) for _, heads in part.groups)
     over, rules, start = [""] * columns, [], columns + 1
@@ -54,7 +54,8 @@ def _float(caption: str, part: Section) -> str:
             lines.append(r"\midrule")
         first = keys[0] if len(keys) == 1 or index == 0 or index in part.blocks else ""
         lines.append(_line([*map(escape, [first, *keys[1:]]), *map(_cell, cells)]))
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"])
+    below = [r"\par\smallskip\raggedright\footnotesize", *(escape(note) + r"\par" for note in notes)] if notes else []
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", *below, r"\end{table}"])
 
 
 def _line(cells: Sequence[str]) -> str:
