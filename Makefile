@@ -32,7 +32,7 @@ results: $(VENV)/.installed
 	rm -rf results/first_run results/first_run_no_outliers # what other runs have left there
 	$(BIN)/python -m qig.report outputs/results/first_run --to results/first_run
 	$(BIN)/python -m qig.report.figures draw outputs/results/first_run --to results/first_run --kinds \
-	    token_image search_curves method_differences calibration_cost
+	    token_image method_differences calibration_cost
 	$(BIN)/qig -m +experiment=first_run model.outliers.sigma=0 hydra.sweep.dir=outputs/results/first_run_no_outliers
 	$(BIN)/python -m qig.report outputs/results/first_run_no_outliers --to results/first_run_no_outliers
 	$(BIN)/python -m qig.report.layer_error

@@ -45,7 +45,7 @@ def published(options: Namespace) -> str:
 def _published(options: Namespace, work: Work, few: Work, turns: list[Turn]) -> str:
     sizes = sorted(batch.kinds.numel() for batch in work.batches)
     return results.write(
-        options.to, f"published_{work.name}_{work.device.type}",
+        options.to, "_".join(["published", work.name, *options.settings, work.device.type]),
         f"Calibration beside the published cost structure: {work.name}",
         f"{work.blocks} block(s) with random weights and synthetic outliers, {work.samples} samples, "
         f"{work.tokens:,} tokens in {len(sizes)} micro-batches of up to {sizes[-1]}, {work.config.model.dtype}. "

@@ -39,6 +39,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     sites = [site for site in SITES if site in set(frame.site)]
     figure = new_figure(PAGE, 2.0)
@@ -49,6 +50,9 @@ def draw(frame: pd.DataFrame) -> Figure:
         for block, curve in frame[frame.site == site].groupby("block"):
             _curve(axes, curve, colormaps[COLOURS](norm(block)))
         axes.set(title=SITES[site], xlabel="exponent r", yscale="log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(axis="y")
     panels[0].set_ylabel("weighted error / least error")
     blocks = sorted(frame.block.unique())
