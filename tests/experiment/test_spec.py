@@ -48,6 +48,14 @@ def test_every_experiment_has_a_table_with_control_arms(name):
     assert table.title and table.caption.endswith(".")
 
 
+def test_an_experiment_is_not_called_as_a_kind_of_figure():
+    """Its table would go with the figures of earlier runs."""
+    with pytest.raises(ConfigError, match="search_curves is a kind of figure"):
+        table_of("search_curves")
+    with pytest.raises(ConfigError, match="token_image is a kind of figure"):
+        table_of("token_image_again")
+
+
 def test_every_comparison_has_uniform_and_permuted_weights_as_controls():
     for name in sorted(set(tabulated()) - {"nodes", "table6_cost"}):
         controls = table_of(name).controls

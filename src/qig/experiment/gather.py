@@ -23,6 +23,7 @@ from qig.experiment.jobs import Job, jobs
 from qig.experiment.spec import Table, read_figures, read_table
 from qig.experiment.sweeper import plain
 from qig.models import checkpoint
+from qig.report.figures.files import kind_of
 from qig.report.records import Run, load_run
 from qig.stages import Keys, Stages
 
@@ -84,7 +85,13 @@ def plan(name: str, overrides: Sequence[str] = ()) -> list[Planned]:
 
 
 def table_of(name: str, overrides: Sequence[str] = ()) -> Table:
-    """How the experiment is tabulated; ConfigError as in ``read_table``."""
+    """How the experiment is tabulated.
+
+    Raises:
+        ConfigError: as in ``read_table``; or it is called as a kind of figure, with whose files its table would go.
+    """
+    if (kind := kind_of(Path(f"{name}."))) is not None:
+        raise ConfigError(f"experiment {name}: {kind} is a kind of figure; call the experiment otherwise")
     sweep = _sweep(name, overrides)
     return read_table(sweep["table"], sweep["arms"], name)
 
