@@ -7,7 +7,7 @@ JOBS ?= 2
 .PHONY: help run results paper smol smol-study smol-leverage notebooks speed faults fuzz launchers bench test lint lock clean
 
 help:
-	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 2 minutes)"
+	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 90 seconds)"
 	@echo "make results  results/ anew: the first run, with and without outliers, and layer errors (about 15 minutes)"
 	@echo "make paper    every experiment with the embedded models, and its table in results/ (about 90 minutes; goes on)"
 	@echo "make notebooks  both notebooks anew, outputs included (about 1 minute; after make results or make paper)"
