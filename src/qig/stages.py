@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qig.accelerator import ruled_out
 from qig.config import identity
 from qig.config.schema import Config
 from qig.config.validation import needs_calibration, needs_gradients
@@ -154,8 +155,8 @@ def device_name(configured: str) -> str:
     Raises:
         ConfigError: torch does not know the device, or it is not there.
     """
-    if configured == "cpu":
-        return configured  # always there; a run that the store answers then starts without torch
+    if configured == "cpu" or (configured == "auto" and ruled_out()):
+        return "cpu"  # always there; a run that the store answers then starts without torch
 
     import torch
 

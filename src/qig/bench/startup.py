@@ -17,7 +17,7 @@ from tqdm import tqdm
 from qig.errors import QigError
 
 TARGETS = {"qig --help": 2.0, "cached run": 5.0, "cached run, device=auto": 5.0}
-"""Seconds at the most. ``auto`` asks torch for an accelerator, whose import is the difference."""
+"""Seconds at the most. Where there may be an accelerator, ``auto`` has to ask torch, whose import is the difference."""
 RUN = ("method=rtn", "evaluation.limit=20", "evaluation.max_empty_share=1", "tracking=none", "device=cpu")
 
 
