@@ -45,6 +45,12 @@ def test_committed_results_come_from_committed_code():
     assert len({record["environment"]["git"]["commit"] for record in records}) == 1
 
 
+def test_committed_records_name_no_place_of_the_machine_they_were_made_on():
+    records = [json.loads(path.read_text()) for path in (ROOT / "results").glob("**/records/*.json")]
+    assert len(records) > 100
+    assert {record["config"]["store"] for record in records} == {"outputs/store"}
+
+
 DOCUMENTS = ["README.md", "ARCHITECTURE.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 
 
