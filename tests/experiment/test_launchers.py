@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 from qig.errors import ConfigError
+from qig.experiment import launchers
 from qig.experiment.launchers import joblib
 
 
@@ -37,6 +39,19 @@ def launcher(tmp_path, n_jobs=-1, device="auto"):
 
 def has_gpus(monkeypatch, count):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+
+def test_a_plain_install_has_no_plugin_and_none_is_made_known(monkeypatch):
+    made_known = []
+    monkeypatch.setattr("hydra.core.plugins.Plugins.register", lambda self, cls: made_known.append(cls.__name__))
+    launchers.register()
+    assert "JoblibLauncher" in made_known
+    made_known.clear()
+    for name in [name for name in sys.modules if name.startswith("hydra_plugins.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "hydra_plugins", None)  # what stands for a package that is not there
+    launchers.register()
+    assert not made_known
 
 
 @pytest.mark.parametrize(("asked", "gpus", "jobs"), [(-1, 4, 4), (2, 4, 2), (8, 4, 4), (-1, 0, -1), (3, 0, 3)])

@@ -20,6 +20,8 @@ def register() -> None:
     """Make our launchers known to Hydra, as far as their plugins are installed."""
     from hydra.core.plugins import Plugins
 
+    if find_spec("hydra_plugins") is None:  # no plugin at all: what a plain install has
+        return
     for plugin, classes in OURS.items():
         if find_spec(f"hydra_plugins.hydra_{plugin}_launcher") is not None:
             module = import_module(f"qig.experiment.launchers.{plugin}")
