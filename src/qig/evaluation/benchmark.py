@@ -124,6 +124,8 @@ def _answered(
     output = None
     with contained(), TemporaryDirectory() as folder, redirect_stdout(StringIO()), ranks.each_alone():
         manager, loaded = ranks.in_turn(lambda: load_tasks(tasks, lm.protocol))
+        if nll:
+            lm.right_answer = lambda task, doc_id: target_text(loaded[task], loaded[task].eval_docs_no_media[doc_id])
         with suppress(Answered):
             output = evaluator.simple_evaluate(
                 model=lm,
@@ -186,15 +188,20 @@ def _records(name: str, task, logged: list[dict]) -> list[dict[str, Any]]:
 
 
 def _add_nll(lm, loaded: dict[str, Any], samples: list[dict[str, Any]]) -> None:
-    """Fill in ``nll`` of the samples that have a target; they are in the order of the tasks' requests."""
+    """Fill in ``nll`` of the samples that have a target; they are in the order of the tasks' requests.
+
+    What the model has not said itself is put into its mouth.
+    """
     from tqdm import tqdm
 
-    from .chat_model import document_names, documents_named
+    from .chat_model import document_names, documents_named, longest_first
     from .likelihood import answer_nll
 
     requests = [instance.args for task in loaded.values() for instance in task.instances]
-    pairs = [pair for pair in zip(requests, samples, strict=True) if pair[1]["target"]]
-    pairs.sort(key=lambda pair: -len(pair[0][0]))
+    for (*_, doc_id, task, _split), sample in zip(requests, samples, strict=True):
+        sample["nll"] = lm.likelihoods.get((task, doc_id))
+    pairs = [pair for pair in zip(requests, samples, strict=True) if pair[1]["target"] and pair[1]["nll"] is None]
+    pairs.sort(key=lambda pair: longest_first(pair[0]))
     batches = [pairs[start : start + lm.batch_size] for start in range(0, len(pairs), lm.batch_size)]
     with tqdm(total=len(batches), desc="likelihoods", unit="batch", disable=not lm.ranks.is_main or None) as progress:
 

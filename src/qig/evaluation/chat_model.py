@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
@@ -16,6 +17,7 @@ from qig.errors import DataError, EvaluationError, NonFiniteError
 
 from .generation import generate_answers, own_randomness
 from .journal import Journal
+from .overheard import overheard
 from .parallel import own_device
 from .prompts import Conversation, chat_conversation, pictures_of, simple_conversation
 from .protocols import protocol_of
@@ -33,7 +35,8 @@ class QigChatModel(lmms):
     model or a quantized run, which is loaded onto ``device`` (by default this process's accelerator, if there is one).
     ``protocol`` is a name that :func:`~qig.evaluation.protocols.protocol_of` knows. ``ranks`` are the processes that
     answer the same requests together; under lmms-eval's command line each process has requests of its own.
-    ``journal`` keeps the answers of finished batches.
+    ``journal`` keeps the answers of finished batches. ``right_answer`` of a task's name and a document's number, if it
+    is set, is what the model is to say: where it does, ``likelihoods`` of the two holds its negative log-likelihood.
     """
 
     is_simple = False
@@ -64,6 +67,8 @@ class QigChatModel(lmms):
         self.is_simple = self.protocol.requests == "simple"
         self.ranks = ranks
         self.journal = journal or Journal(None)
+        self.right_answer: Callable[[str, int], str | None] = lambda _task, _doc_id: None
+        self.likelihoods: dict[tuple[str, int], float] = {}
 
     @property
     def device(self):
@@ -72,10 +77,9 @@ class QigChatModel(lmms):
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """One answer a request, in the order of the requests; a failure is raised, never an empty answer."""
-        # Longest first, so that a batch too large for the memory fails at once.
         collator = Collator(
             [request.args for request in requests],
-            sort_fn=lambda arguments: -len(arguments[0]),
+            sort_fn=longest_first,
             group_fn=_options,
             grouping=True,
         )
@@ -83,21 +87,31 @@ class QigChatModel(lmms):
         quiet = self.rank != 0 or not self.ranks.is_main
         with tqdm(total=len(batches), desc="answers", unit="batch", disable=quiet or None) as progress:
 
-            def answer(number: int, batch: list[tuple]) -> list[str]:
+            def answer(number: int, batch: list[tuple]) -> list[tuple[str, float | None]]:
                 conversations = [self.conversation(arguments) for arguments in batch]
-                with own_randomness(number, self.device), documents_named(batch):
-                    return generate_answers(
+                right = [self.right_answer(task, doc_id) for *_, doc_id, task, _split in batch]
+                with (
+                    own_randomness(number, self.device),
+                    documents_named(batch),
+                    overheard(self.model, self.processor, conversations, right) as nll,
+                ):
+                    texts = generate_answers(
                         self.model, self.processor, conversations, _options(batch[0]), self.protocol
                     )
+                return list(zip(texts, nll, strict=True))
 
             kept = self.journal.kept("answers", document_names, answer)
 
-            def work(numbered: tuple[int, list[tuple]]) -> list[str]:
+            def work(numbered: tuple[int, list[tuple]]) -> list[tuple[str, float | None]]:
                 done = kept(numbered)
                 progress.update(self.ranks.size)
                 return done
 
-            answers = [text for texts in self.ranks.spread(list(enumerate(batches)), work) for text in texts]
+            found = [each for some in self.ranks.spread(list(enumerate(batches)), work) for each in some]
+        for (*_, doc_id, task, _split), (_, nll) in zip(chain.from_iterable(batches), found, strict=True):
+            if nll is not None:
+                self.likelihoods[task, doc_id] = nll
+        answers = [text for text, _ in found]
         if not self.ranks.is_main:
             raise Answered
         if empty := sum(not answer for answer in answers):
@@ -136,6 +150,15 @@ class QigChatModel(lmms):
 
     def clean(self) -> None:
         """Keep the model: lmms-eval would delete it after the answers, and it is still needed for likelihoods."""
+
+
+def longest_first(arguments: tuple) -> int:
+    """Where a request stands in the order of answering: a batch too large for the memory then fails at once.
+
+    Lengths are compared in steps of 64 characters, and what is equal stays in the documents' order: questions about one
+    picture, which stand together there, come into one batch.
+    """
+    return -(len(arguments[0]) // 64)
 
 
 def document_names(batch: list[tuple]) -> list:

@@ -10,6 +10,7 @@ from qig.finite import refuse_non_finite
 
 from .prompts import Conversation, encode, render, to_model
 from .protocols import Protocol
+from .shared_pictures import see_once
 
 
 def generate_answers(
@@ -28,6 +29,7 @@ def generate_answers(
 
     texts = render(processor, conversations)
     inputs = to_model(encode(processor, texts, conversations, protocol, padding_side="left"), model)
+    inputs = see_once(model, processor, inputs, texts, conversations, protocol)
     with torch.inference_mode():
         tokens = model.generate(
             **inputs,

@@ -9,6 +9,7 @@ from qig.errors import EvaluationError
 
 from .prompts import Conversation, encode, end_of_turn, render, to_model
 from .protocols import Protocol
+from .shared_pictures import see_once
 
 
 def answer_nll(
@@ -27,12 +28,10 @@ def answer_nll(
     from qig.finite import refuse_non_finite
 
     _check(conversations, answers)
-    prompts = render(processor, conversations)
-    end = end_of_turn(processor, conversations[0])
-    texts = [prompt + answer + end for prompt, answer in zip(prompts, answers, strict=True)]
-    expected = _answer_tokens(processor, prompts, texts)
+    texts, expected = with_answers(processor, conversations, answers)
     spans = [len(tokens) for tokens in expected]
     inputs = to_model(encode(processor, texts, conversations, protocol, padding_side="right"), model)
+    inputs = see_once(model, processor, inputs, texts, conversations, protocol)
     ids, lengths = inputs["input_ids"], inputs["attention_mask"].sum(dim=1).tolist()
     places = [(row, length - back) for row, length in enumerate(lengths) for back in range(spans[row], 0, -1)]
     rows, columns = torch.tensor(places, device=ids.device).unbind(dim=1)
@@ -68,9 +67,17 @@ def _logits_at(model, inputs, positions):
     return model(**inputs, use_cache=False, logits_to_keep=kept).logits, place
 
 
-def _answer_tokens(processor, prompts: Sequence[str], texts: Sequence[str]) -> list[list[int]]:
-    """Token ids after the prompt, end of turn included, for each text."""
-    tokens = []
+def with_answers(
+    processor, conversations: Sequence[Conversation], answers: Sequence[str]
+) -> tuple[list[str], list[list[int]]]:
+    """The prompts with answer and end of turn as text, and the token ids after the prompt, end of turn included.
+
+    Raises:
+        EvaluationError: an answer's tokens merge with those of its prompt.
+    """
+    prompts = render(processor, conversations)
+    end = end_of_turn(processor, conversations[0])
+    texts, tokens = [prompt + answer + end for prompt, answer in zip(prompts, answers, strict=True)], []
     for prompt, text in zip(prompts, texts, strict=True):
         before, whole = processor.tokenizer([prompt, text], add_special_tokens=False)["input_ids"]
         if whole[: len(before)] != before:
@@ -78,4 +85,4 @@ def _answer_tokens(processor, prompts: Sequence[str], texts: Sequence[str]) -> l
                 f"the answer's tokens merge with the prompt's, so they cannot be told apart: {text[-120:]!r}"
             )
         tokens.append(whole[len(before) :])
-    return tokens
+    return texts, tokens

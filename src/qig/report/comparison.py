@@ -41,7 +41,7 @@ def comparison(rows: Sequence[Compared]) -> pd.DataFrame:
     import pandas as pd
 
     columns = differing([row.run for row in rows])
-    tasks = list(dict.fromkeys(task for row in rows for task in by_task(row.run)))
+    tasks = list(dict.fromkeys(task for row in rows for task in row.run.by_task))
     table = []
     for index, row in enumerate(rows):
         cells = identity(row.run) | {key: values[index] for key, values in columns.items()}
@@ -59,7 +59,7 @@ def by_type(runs: Sequence[Run]) -> pd.DataFrame:
     table = []
     for index, run in enumerate(runs):
         cells = identity(run) | {key: values[index] for key, values in columns.items()}
-        for task, samples in by_task(run).items():
+        for task, samples in run.by_task.items():
             for kind in sorted({line["type"] for line in samples.values()}):
                 chosen = {key: line for key, line in samples.items() if line["type"] == kind}
                 accuracy = _triple("accuracy", _mean({task: chosen}, "score"))
@@ -75,21 +75,9 @@ def identity(run: Run) -> dict[str, Any]:
             "model.outliers.sigma": run.outlier_sigma}
 
 
-def by_task(run: Run) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """task -> sample id -> evaluation line; EvaluationError when a sample comes twice."""
-    tasks: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for line in run.samples:
-        samples = tasks.setdefault(line["task"], {})
-        if line["sample"] in samples:
-            raise EvaluationError(f"run {run.id} has sample {line['sample']!r} of task {line['task']!r} twice; "
-                                  "expected each sample once")
-        samples[line["sample"]] = line
-    return tasks
-
-
 def check_paired(run: Run, baseline: Run) -> None:
     """EvaluationError unless both runs were evaluated on the same (task, sample) pairs."""
-    ours, theirs = ({(task, sample) for task, samples in by_task(one).items() for sample in samples}
+    ours, theirs = ({(task, sample) for task, samples in one.by_task.items() for sample in samples}
                     for one in (run, baseline))
     if ours != theirs:
         only = [f"{len(extra)} only in {who.id}" + (f" (such as {min(extra, key=str)})" if extra else "")
@@ -99,7 +87,7 @@ def check_paired(run: Run, baseline: Run) -> None:
 
 
 def _scores(row: Compared, tasks: Sequence[str]) -> dict[str, Any]:
-    samples = by_task(row.run)
+    samples = row.run.by_task
     cells = _triple("accuracy", _mean(samples, "score"))
     if len(tasks) > 1:
         for task in tasks:
@@ -112,7 +100,7 @@ def _scores(row: Compared, tasks: Sequence[str]) -> dict[str, Any]:
             cells |= _triple(f"vs_{name}", NAN3) | {f"vs_{name}_p": math.nan} | _triple(f"nll_vs_{name}", NAN3)
             continue
         check_paired(row.run, baseline)
-        other = by_task(baseline)
+        other = baseline.by_task
         cells |= _triple(f"vs_{name}", _difference(samples, other, "score"))
         cells[f"vs_{name}_p"] = _mcnemar(samples, other)
         cells |= _triple(f"nll_vs_{name}", _difference(samples, other, "nll"))

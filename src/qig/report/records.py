@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qig.errors import StoreError, choices
+from qig.errors import EvaluationError, StoreError, choices
 from qig.report import schema
 
 if TYPE_CHECKING:
@@ -85,6 +85,18 @@ class Run:
         except FileNotFoundError as error:
             raise StoreError(f"run {self.id} has no evaluation samples: expected {path}") from error
         return [schema.parsed(line, f"{path}, line {i}", schema.SAMPLE) for i, line in enumerate(lines, start=1)]
+
+    @cached_property
+    def by_task(self) -> dict[str, dict[str, Mapping[str, Any]]]:
+        """task -> sample id -> line of ``samples``; EvaluationError when a sample comes twice."""
+        tasks: dict[str, dict[str, Mapping[str, Any]]] = {}
+        for line in self.samples:
+            samples = tasks.setdefault(line["task"], {})
+            if line["sample"] in samples:
+                raise EvaluationError(f"run {self.id} has sample {line['sample']!r} of task {line['task']!r} twice; "
+                                      "expected each sample once")
+            samples[line["sample"]] = line
+        return tasks
 
     @property
     def quantized_folder(self) -> Path | None:

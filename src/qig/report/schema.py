@@ -134,7 +134,8 @@ def parsed(text: str, what: str, kind: TypeAdapter) -> dict[str, Any]:
     try:
         found = json.loads(text)
         json.dumps(found, ensure_ascii=False).encode()  # a lone surrogate
-        _refuse_deep(found)
+        if text.count("{") + text.count("[") >= DEEPEST:  # fewer cannot be nested that deep
+            _refuse_deep(found)
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{what} is not JSON: {type(error).__name__}: {error}") from error
     try:

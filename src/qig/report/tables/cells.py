@@ -10,7 +10,6 @@ import numpy as np
 
 from qig.evaluation.statistics import holm
 from qig.experiment.gather import Found
-from qig.report.comparison import by_task
 from qig.report.metrics import Metric, metric_of
 from qig.report.records import Run
 from qig.report.statistics import Difference, compare, detectable
@@ -33,7 +32,7 @@ def cells(found: Found) -> pd.DataFrame:
     import pandas as pd
 
     made = places(found)
-    tasks = list(dict.fromkeys(task for place in made for run in place.runs for task in by_task(run)))
+    tasks = list(dict.fromkeys(task for place in made for run in place.runs for task in run.by_task))
     lines: list[dict[str, Any]] = []
     for name in _expanded(found.table.metrics, tasks):
         part = [_line(found, place, name) for place in made]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qig.experiment.gather import Found
-from qig.report.comparison import by_task
 from qig.report.metrics import metric_of
 from qig.report.published.numbers import SOURCES, TRANSCRIBED
 from qig.report.records import Run
@@ -60,7 +59,7 @@ def _benchmarks(runs: Sequence[Run]) -> str:
     """``qig_digitgrid, 2,200 questions on 200 images``; of the runs with the most."""
     found: dict[str, tuple[int, int]] = {}
     for run in {run.record["stages"]["evaluation"]: run for run in runs}.values():
-        for task, samples in by_task(run).items():
+        for task, samples in run.by_task.items():
             clusters = len({line["cluster"] for line in samples.values()})
             found[task] = max(found.get(task, (0, 0)), (len(samples), clusters))
     return ", ".join(f"{task}: {samples:,} questions on {clusters:,} images" if clusters < samples else

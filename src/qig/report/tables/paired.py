@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qig.report.comparison import by_task, check_paired
+from qig.report.comparison import check_paired
 from qig.report.records import Run
 
 
@@ -18,7 +18,7 @@ def aligned(runs: Sequence[Run], field: str, task: str | None = None) -> tuple[n
     first = runs[0]
     for other in runs[1:]:
         check_paired(first, other)
-    every = [by_task(run) for run in runs]
+    every = [run.by_task for run in runs]
     columns, clusters, strata = [], [], []
     for name, samples in every[0].items():
         if task is not None and name != task:
