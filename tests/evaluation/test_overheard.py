@@ -66,12 +66,15 @@ def test_what_is_not_a_number_is_not_told(internvl, conversations):
     model, processor = internvl
     own = generate_answers(model, processor, conversations, {"max_new_tokens": 1}, PLAIN)
 
-    def spoil(_module, _args, logits):
-        logits[:, :, -1] = torch.where(torch.tensor(logits.shape[1] == 1), -torch.inf, logits[:, :, -1])
+    assert any(value is not None for value in heard(model, processor, conversations, own)[1])
+    end = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
 
-    with model.get_output_embeddings().register_forward_hook(spoil):  # -inf is ruled out, and no error
-        finite = heard(model, processor, conversations, own)[1]
-    assert any(value is not None for value in finite)
+    def never_end(_module, _args, logits):
+        logits[..., end] = -torch.inf  # no error: generation rules tokens out so, too
+
+    with model.get_output_embeddings().register_forward_hook(never_end):
+        own = generate_answers(model, processor, conversations, {"max_new_tokens": 1}, PLAIN)
+        assert heard(model, processor, conversations, own)[1] == [None] * len(conversations)
     with overheard(model, processor, conversations[:1], own[:1]) as known:
         pass
     assert known == [None]

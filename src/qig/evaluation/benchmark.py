@@ -198,9 +198,12 @@ def _add_nll(lm, loaded: dict[str, Any], samples: list[dict[str, Any]]) -> None:
     from .likelihood import answer_nll
 
     requests = [instance.args for task in loaded.values() for instance in task.instances]
-    for (*_, doc_id, task, _split), sample in zip(requests, samples, strict=True):
+    pairs = []
+    for request, sample in zip(requests, samples, strict=True):
+        *_, doc_id, task, _split = request
         sample["nll"] = lm.likelihoods.get((task, doc_id))
-    pairs = [pair for pair in zip(requests, samples, strict=True) if pair[1]["target"] and pair[1]["nll"] is None]
+        if sample["target"] and sample["nll"] is None:
+            pairs.append((request, sample))
     pairs.sort(key=lambda pair: longest_first(pair[0]))
     batches = [pairs[start : start + lm.batch_size] for start in range(0, len(pairs), lm.batch_size)]
     with tqdm(total=len(batches), desc="likelihoods", unit="batch", disable=not lm.ranks.is_main or None) as progress:

@@ -8,9 +8,9 @@ from typing import Any
 
 from qig.finite import refuse_non_finite
 
-from .prompts import Conversation, encode, render, to_model
+from .prompts import Conversation, render
 from .protocols import Protocol
-from .shared_pictures import see_once
+from .shared_pictures import model_inputs
 
 
 def generate_answers(
@@ -28,8 +28,7 @@ def generate_answers(
     from transformers import LogitsProcessorList
 
     texts = render(processor, conversations)
-    inputs = to_model(encode(processor, texts, conversations, protocol, padding_side="left"), model)
-    inputs = see_once(model, processor, inputs, texts, conversations, protocol)
+    inputs = model_inputs(model, processor, texts, conversations, protocol, padding_side="left")
     with torch.inference_mode():
         tokens = model.generate(
             **inputs,

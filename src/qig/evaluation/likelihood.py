@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from qig.errors import EvaluationError
 
-from .prompts import Conversation, encode, end_of_turn, render, to_model
+from .prompts import Conversation, end_of_turn, render
 from .protocols import Protocol
-from .shared_pictures import see_once
+from .shared_pictures import model_inputs
 
 
 def answer_nll(
@@ -30,8 +30,7 @@ def answer_nll(
     _check(conversations, answers)
     texts, expected = with_answers(processor, conversations, answers)
     spans = [len(tokens) for tokens in expected]
-    inputs = to_model(encode(processor, texts, conversations, protocol, padding_side="right"), model)
-    inputs = see_once(model, processor, inputs, texts, conversations, protocol)
+    inputs = model_inputs(model, processor, texts, conversations, protocol, padding_side="right")
     ids, lengths = inputs["input_ids"], inputs["attention_mask"].sum(dim=1).tolist()
     places = [(row, length - back) for row, length in enumerate(lengths) for back in range(spans[row], 0, -1)]
     rows, columns = torch.tensor(places, device=ids.device).unbind(dim=1)

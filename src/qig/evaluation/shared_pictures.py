@@ -13,6 +13,14 @@ from .protocols import Protocol
 _UNUSED, _SHARED = {"last_hidden_state", "hidden_states", "attentions"}, {"pooler_output", "deepstack_features"}
 
 
+def model_inputs(
+    model, processor, texts: Sequence[str], conversations: Sequence[Conversation], protocol: Protocol, *, padding_side
+):
+    """A batch as the model takes it, on its device; ``texts`` are rendered from the conversations."""
+    inputs = to_model(encode(processor, texts, conversations, protocol, padding_side=padding_side), model)
+    return see_once(model, processor, inputs, texts, conversations, protocol)
+
+
 def see_once(model, processor, inputs, texts: Sequence[str], conversations: Sequence[Conversation], protocol: Protocol):
     """``inputs`` with image features in the place of pixels, where pictures recur and the model takes features.
 
