@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
+import pytest
 import torch
 
 from qig.environment import environment
@@ -23,3 +27,16 @@ def test_packages_threads_and_code():
     assert found["packages"]["torch"] == torch.__version__.partition("+")[0]
     assert found["cpu"]["threads"] == torch.get_num_threads() and found["device"] == "cpu"
     assert found["git"] is None or len(found["git"]["commit"]) == 40
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch brings GNU's OpenMP on Linux only")
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "0")],
+)
+def test_threads_that_wait_do_not_spin_for_long(given, shown):
+    """With libgomp's own choice a run takes 50 times as long where another process has one of two cores."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    asked = [sys.executable, "-c", "import qig.determinism"]
+    told = subprocess.run(asked, env={**kept, "OMP_DISPLAY_ENV": "VERBOSE", **given}, capture_output=True, text=True)
+    assert f"GOMP_SPINCOUNT = '{shown}'" in told.stderr, told.stderr

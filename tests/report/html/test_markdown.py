@@ -37,6 +37,11 @@ def test_cells_carry_keys_and_repeat_what_the_line_above_says():
     assert "<strong>1.5</strong> s" in html and "<ins>2</ins> min" in html
 
 
+def test_sentences_in_cells_may_break_into_lines():
+    html = rendered(f"| a | b |\n|---|---|\n| short | {'many words ' * 8}|\n| +0.1 [-0.3, +0.4] | 2 |\n")
+    assert re.findall(r'<td class="prose">(\w+)', html) == ["many"] and html.count("<td") == 4
+
+
 def test_links_stay_inside_and_html_is_text():
     html = rendered("[in](data.csv) [out](https://example.org/x) [also](//example.org) <https://example.org> "
                     "![picture](p.png) <script>alert(1)</script> [**bold** in](a/b.json)")

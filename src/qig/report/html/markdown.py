@@ -14,6 +14,7 @@ NUMBER = re.compile(r"^[<≈~]?\s*([+\-−]?\d[\d,]*(?:\.\d+)?(?:e[+\-]?\d+)?)\s
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 SHORT = 10
 """Tables name runs by so many of their letters."""
+_PROSE = 60  # letters: a longer cell is a sentence, and may break into lines
 
 
 def sort_key(text: str) -> float | None:
@@ -81,6 +82,8 @@ def _prepare_tables(tokens: Sequence[Token], links: Mapping[str, str]) -> None:
         key = sort_key(re.sub(r"</?ins>", "", text))
         if key is not None:
             token.attrs["data-sort"] = f"{key:.12g}"
+        if len(text) > _PROSE:
+            token.attrs["class"] = "prose"
         if text in links:
             content.children = _linked(content.children, links[text])
 
