@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +28,10 @@ def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedP
 
 def records(store: Path) -> list[Path]:
     return [folder for folder in store.glob("*/*") if folder.parent.name != "locks"]
+
+
+def environment_of(run: Path) -> dict:
+    return json.loads((run / "record.json").read_text())["environment"]
 
 
 def test_help_shows_the_groups_and_their_choices(tmp_path):
@@ -104,6 +110,14 @@ def test_run_then_the_same_run_then_a_sweep_with_a_failing_job(tmp_path):
     imported = {line.rpartition("|")[2].strip() for line in second.stderr.splitlines()}  # one a line
     assert "pandas" in imported and not {"torch", "transformers", "lmms_eval", "matplotlib"} & imported
     assert sorted(records(tmp_path / "store")) == before
+
+    ids = [folder for folder in before if folder.parent.name == "runs"]
+    computed = [environment_of(folder) for folder in ids]
+    for folder in ids:
+        shutil.rmtree(folder)
+    assert run(*common, cwd=tmp_path).returncode == 0  # finds its stages, and writes the runs' records anew
+    assert [environment_of(folder) for folder in ids] == computed
+    assert computed[0]["cpu"]["threads"] == 1
 
     sweep = run("-m", *common, "quant.weights.group_size=100,128", cwd=tmp_path)
     told = sweep.stdout + sweep.stderr

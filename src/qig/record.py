@@ -35,6 +35,7 @@ def write_record(
     the finished stages.
     """
     from qig.blockwise.timing import larger
+    from qig.determinism import prepare
     from qig.environment import environment
     from qig.evaluation.parallel import RESULT, SAMPLES
     from qig.models.checkpoint import file_hashes, resolve
@@ -47,6 +48,7 @@ def write_record(
     if quantized is not None:
         found = json.loads((quantized / QUANTIZED).read_text())
     evaluated = json.loads((evaluation / RESULT).read_text())
+    prepare(config.evaluation.seed, config.threads)  # as the stages did, should this process have found them all
     clone = repository()
     if clone is not None:
         clone.write_diff(folder / CHANGES)
