@@ -16,7 +16,7 @@ from qig.errors import ModelError
 from qig.models.tiny import TINY_MODELS, checkpoint_dir
 from qig.models.tiny.alignment import grid_tokens
 from qig.models.tiny.build import build_model
-from qig.models.tiny.packing import image_prefix, pack, packed_logits, question_segment
+from qig.models.tiny.packing import WORDS, image_prefix, pack, packed_logits
 from qig.models.tiny.processors import build_processor
 from qig.models.tiny.recipe import Curriculum, Recipe
 from qig.models.tiny.scoring import accuracy_by_type, answer_questions
@@ -137,7 +137,7 @@ def test_packed_logits_equal_native_ones(shipped):
     sampler = SceneSampler("train", 1)
     scenes = [sampler.sample() for _ in range(3)]
     questions = [[q for type in QUESTION_TYPES if (q := ask(scene, type, sampler.rng))] for scene in scenes]
-    batch = pack(image_prefix(model, processor), [[question_segment(q) for q in row] for row in questions])
+    batch = pack(image_prefix(model, processor), [[WORDS.question(q) for q in row] for row in questions])
     images = processor.image_processor([scene.pil() for scene in scenes], return_tensors="pt")
     known = {key: images[key] for key in ("pixel_values", "image_grid_thw", "image_sizes") if key in images}
     with torch.no_grad():
@@ -146,7 +146,7 @@ def test_packed_logits_equal_native_ones(shipped):
         chats = [conversation(scenes[row], q.text) for row, asked in enumerate(questions) for q in asked]
         native = model(**prompt(processor, chats, padding=True)).logits[:, -1]
     assert [type for *_, type in batch.answers] == [q.type for asked in questions for q in asked]
-    got = torch.stack([packed[row, place - 1] for row, place, _ in batch.answers])
+    got = torch.stack([packed[row, start - 1] for row, start, _, _ in batch.answers])
     torch.testing.assert_close(got, native, atol=1e-4, rtol=0)
 
 

@@ -6,7 +6,7 @@ prefix, so a segment's logits equal those of the prompt asked alone while the im
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,14 +17,13 @@ from qig.data.digitgrid import IMAGE_SIZE, PairList, Question, encode
 from qig.models.tiny.build import PAD_ID
 
 IGNORED = -100
-TURN_CHANGE = "<|im_end|> <|im_start|> assistant"
 
 
 @dataclass(frozen=True)
 class Segment:
     """A continuation of the image prefix: token ids, and for each whether the loss counts it.
 
-    ``type`` is the question type where the segment is a question; its answer is the first learned token.
+    ``type`` is the question type where the segment is a question; its answer and an end of turn are then learned.
     """
 
     input_ids: tuple[int, ...]
@@ -32,20 +31,40 @@ class Segment:
     type: str | None = None
 
 
-def text_segment(prompt: str, answer: str, type: str | None = None) -> Segment:
-    """A prompt whose whole answer and end of turn are learned."""
-    asked, told = encode(f"{prompt} {TURN_CHANGE}"), encode(f"{answer} <|im_end|>")
-    return Segment((*asked, *told), (False,) * len(asked) + (True,) * len(told), type)
+@dataclass(frozen=True)
+class Writer:
+    """Writes prompts and answers as segments, in the words of one tokenizer and the marks of its chat template.
+
+    Attributes:
+        encode: token ids of a text.
+        turn_change: what stands between prompt and answer.
+        end: the end of the answer's turn, which is a single token.
+    """
+
+    encode: Callable[[str], list[int]]
+    turn_change: str
+    end: str
+
+    def text(self, prompt: str, answer: str, type: str | None = None) -> Segment:
+        """A prompt whose whole answer and end of turn are learned."""
+        asked, told = self.encode(prompt + self.turn_change), self.encode(answer + self.end)
+        return Segment((*asked, *told), (False,) * len(asked) + (True,) * len(told), type)
+
+    def question(self, question: Question) -> Segment:
+        return self.text(question.text, question.answer, question.type)
+
+    def pairs(self, pairs: PairList) -> Segment:
+        """A pair list of which only the values are learned: the keys come in random order."""
+        ids, learned = self.encode(pairs.prompt + self.turn_change), []
+        learned += [False] * len(ids)
+        for place, word in enumerate(pairs.words):
+            told = self.encode(f" {word}" if place else word)
+            ids, learned = [*ids, *told], [*learned, *[place % 2 == 1] * len(told)]
+        return Segment(tuple(ids), tuple(learned))
 
 
-def question_segment(question: Question) -> Segment:
-    return text_segment(question.text, question.answer, question.type)
-
-
-def pair_segment(pairs: PairList) -> Segment:
-    """A pair list of which only the values are learned: the keys come in random order."""
-    asked, told = encode(f"{pairs.prompt} {TURN_CHANGE}"), encode(" ".join(pairs.words))
-    return Segment((*asked, *told), (False,) * len(asked) + (False, True) * (len(told) // 2))
+WORDS = Writer(encode, " <|im_end|> <|im_start|> assistant ", " <|im_end|>")
+"""Of the tiny models: one word is one token."""
 
 
 @dataclass(frozen=True)
@@ -78,23 +97,23 @@ def image_prefix(model: PreTrainedModel, processor: ProcessorMixin) -> Prefix:
 class PackedBatch:
     """Rows of one image each: ``input_ids`` and ``labels`` [b, t], ``mask`` [b, 1, t, t] (True = may be seen).
 
-    ``position_ids`` is [3, b, t] for Qwen2-VL and [b, t] otherwise. ``answers`` lists (row, place, type) of each
-    question's answer token.
+    ``position_ids`` is [3, b, t] for Qwen2-VL and [b, t] otherwise. ``answers`` lists (row, start, stop, type) of each
+    question's answer tokens, without the end of the turn.
     """
 
     input_ids: torch.Tensor
     labels: torch.Tensor
     mask: torch.Tensor
     position_ids: torch.Tensor
-    answers: list[tuple[int, int, str]]
+    answers: list[tuple[int, int, int, str]]
 
 
-def pack(prefix: Prefix, rows: Sequence[Sequence[Segment]]) -> PackedBatch:
+def pack(prefix: Prefix, rows: Sequence[Sequence[Segment]], pad: int = PAD_ID) -> PackedBatch:
     """Lay each row's segments behind the prefix; shorter rows are padded on the right."""
     start = len(prefix.input_ids)
     length = start + max(sum(len(segment.input_ids) for segment in row) for row in rows)
     shape = (len(rows), length)
-    ids = torch.full(shape, PAD_ID)
+    ids = torch.full(shape, pad)
     labels = torch.full(shape, IGNORED)
     owner = torch.full(shape, -1)  # 0 the prefix, 1.. the segments, -1 padding
     positions = torch.zeros(len(prefix.positions), *shape, dtype=torch.long)
@@ -109,11 +128,20 @@ def pack(prefix: Prefix, rows: Sequence[Sequence[Segment]]) -> PackedBatch:
             owner[r, at:end] = s + 1
             positions[:, r, at:end] = prefix.next_position + torch.arange(end - at)
             if segment.type is not None:
-                answers.append((r, at + segment.learned.index(True), segment.type))
+                answers.append((r, at + segment.learned.index(True), end - 1, segment.type))
             at = end
     mask = (owner[:, :, None] == owner[:, None, :]) | (owner[:, None, :] == 0)
     mask &= torch.ones(length, length, dtype=torch.bool).tril()
     return PackedBatch(ids, labels, mask[:, None], positions if len(positions) > 1 else positions[0], answers)
+
+
+def answered(batch: PackedBatch, told: torch.Tensor) -> dict[str, list[bool]]:
+    """By question type, whether the tokens ``told [b, t]`` that follow each place give the whole answer."""
+    correct: dict[str, list[bool]] = {}
+    for row, start, stop, type in batch.answers:
+        right = torch.equal(told[row, start - 1 : stop - 1], batch.input_ids[row, start:stop])
+        correct.setdefault(type, []).append(right)
+    return correct
 
 
 def packed_logits(model: PreTrainedModel, batch: PackedBatch, image_features, dtype: torch.dtype) -> torch.Tensor:

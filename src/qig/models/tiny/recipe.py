@@ -15,7 +15,7 @@ from qig.data.digitgrid import (
     natural_caption,
     pair_list,
 )
-from qig.models.tiny.packing import Segment, pair_segment, question_segment, text_segment
+from qig.models.tiny.packing import WORDS, Segment, Writer
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Curriculum:
     """
 
     unlocked: bool = False
+    writer: Writer = WORDS
     accuracy: dict[str, float] = field(default_factory=lambda: dict.fromkeys(QUESTION_TYPES, 0.0))
 
     def record(self, type: str, correct: list[bool]) -> None:
@@ -76,11 +77,11 @@ class Curriculum:
         """The prompts trained on one picture: pair lists, for a quarter of them a caption, and questions."""
         lists, questions = (1, 11) if self.unlocked else (4, 8)
         pairs = [pair_list(scene, LOOKUP_TYPES[place], rng) for place in rng.permutation(len(LOOKUP_TYPES))[:lists]]
-        segments = [pair_segment(pair) for pair in pairs if pair.words]
+        segments = [self.writer.pairs(pair) for pair in pairs if pair.words]
         if rng.random() < 0.25:
-            segments.append(text_segment(CAPTION_PROMPT, natural_caption(scene)))
+            segments.append(self.writer.text(CAPTION_PROMPT, natural_caption(scene)))
         for place in rng.choice(len(QUESTION_TYPES), questions, p=self.shares()):
             question = ask(scene, QUESTION_TYPES[place], rng)
             if question is not None:
-                segments.append(question_segment(question))
+                segments.append(self.writer.question(question))
         return segments

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from qig.data.digitgrid import Scene, SceneSampler
 from qig.models.tiny.alignment import alignment_loss
-from qig.models.tiny.packing import IGNORED, PackedBatch, image_prefix, pack, packed_logits
+from qig.models.tiny.packing import IGNORED, PackedBatch, answered, image_prefix, pack, packed_logits
 from qig.models.tiny.recipe import Curriculum, Recipe
 
 _TRAINING_STREAM = 3
@@ -95,11 +95,7 @@ class Trainer:
         return loss.item()
 
     def _record(self, batch: PackedBatch, logits: torch.Tensor) -> None:
-        correct: dict[str, list[bool]] = {}
-        told = logits.argmax(-1)
-        for row, place, type in batch.answers:
-            correct.setdefault(type, []).append(bool(told[row, place - 1] == batch.input_ids[row, place]))
-        for type, hits in correct.items():
+        for type, hits in answered(batch, logits.argmax(-1)).items():
             self.curriculum.record(type, hits)
 
     def _maybe_unlock(self, step: int) -> None:
