@@ -6,11 +6,13 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import InternVLForConditionalGeneration
 
 from qig.errors import ModelError
+from qig.models.smol_vision import HUB_NAME
 from qig.models.smol_vision.build import build_model, build_processor
 
 SIGHT, ADAPTER = "sight.safetensors", "adapter"
@@ -21,24 +23,36 @@ def _sight(model: InternVLForConditionalGeneration) -> nn.ModuleDict:
     return nn.ModuleDict({"vision_tower": inner.vision_tower, "multi_modal_projector": inner.multi_modal_projector})
 
 
-def save(model: InternVLForConditionalGeneration, folder: Path) -> None:
-    """Tower and projector in float16, and the adapter if there is one by now."""
+def save(model: InternVLForConditionalGeneration, folder: Path, seen: bool) -> None:
+    """Tower and projector in float16 if they were trained, and the adapter if there is one by now."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.half().contiguous() for name, value in _sight(model).state_dict().items()}, folder / SIGHT)
+    if seen:
+        values = {name: value.half().contiguous() for name, value in _sight(model).state_dict().items()}
+        save_file(values, folder / SIGHT)
     language = model.model.language_model
     if isinstance(language, PeftModel):
-        language.save_pretrained(folder / ADAPTER)
+        _save_adapter(language, folder / ADAPTER)
+
+
+def _save_adapter(language: PeftModel, folder: Path) -> None:
+    """As PEFT writes it, but in float16, with the base's public name, and without a model card."""
+    language.peft_config["default"].base_model_name_or_path = HUB_NAME
+    language.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    weights = folder / SAFETENSORS_WEIGHTS_NAME
+    save_file({name: value.half() for name, value in load_file(weights).items()}, weights)
 
 
 def load(model: InternVLForConditionalGeneration, folder: Path, trainable: bool = False) -> None:
     """Put saved parts into an untrained model, in place; the adapter stands beside the base's weights.
 
     Raises:
-        ModelError: the folder does not hold them.
+        ModelError: the folder holds none.
     """
-    if not (folder / SIGHT).is_file():
-        raise ModelError(f"{folder} holds no {SIGHT}: expected the folder of an earlier training")
-    _sight(model).load_state_dict(load_file(folder / SIGHT))
+    if not (folder / SIGHT).is_file() and not (folder / ADAPTER).is_dir():
+        raise ModelError(f"{folder} holds neither {SIGHT} nor {ADAPTER}: expected the folder of an earlier training")
+    if (folder / SIGHT).is_file():
+        _sight(model).load_state_dict(load_file(folder / SIGHT))
     if (folder / ADAPTER).is_dir():
         inner = model.model
         inner.language_model = PeftModel.from_pretrained(

@@ -49,6 +49,17 @@ class Slots:
         found = (cells // _GRID, cells % _GRID, torch.from_numpy(colors), torch.from_numpy(digits))
         return dict(zip(SLOTS, found, strict=True))
 
+    def spoken(self, scenes: Sequence[Scene], noise: float = 0.0) -> Tensor:
+        """What a tower that makes no mistake would say, ``[scenes, 36, hidden]``.
+
+        Args:
+            noise: root mean square of what is added, as a share of a word's own.
+        """
+        targets = self.targets(scenes)
+        said = torch.stack([self.vectors[slot][targets[slot]] for slot in SLOTS], dim=2)
+        strength = torch.stack([self.unit[slot] for slot in SLOTS]).div(said.shape[-1]).sqrt()
+        return (said + noise * strength[:, None] * torch.randn_like(said)).flatten(1, 2)
+
     def loss(self, features: Tensor, scenes: Sequence[Scene]) -> tuple[Tensor, dict[str, float]]:
         """Of image features ``[scenes, 36, hidden]``: which word is nearest (cross-entropy), and how far it is.
 

@@ -1,4 +1,6 @@
-"""Both stages: the tower learns to speak in word embeddings; then all of it answers, the language model by a LoRA."""
+"""Three stages: the tower learns to say what it sees in word embeddings; the language model, by a LoRA, to answer from
+such words, spoken without mistakes; then both together answer from pictures. The first two need nothing of each other.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import InternVLForConditionalGeneration, InternVLProcessor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from qig.data.digitgrid import Scene, SceneSampler
 from qig.models.smol_vision.build import END, TURN_CHANGE
@@ -17,18 +20,16 @@ from qig.models.smol_vision.slots import Slots
 from qig.models.tiny.packing import IGNORED, Writer, answered, image_prefix, pack
 from qig.models.tiny.recipe import Curriculum, Recipe
 
-RECIPE = Recipe(
-    steps=400,
-    alignment_steps=3000,
-    images=12,
-    alignment_images=64,
-    learning_rate=1e-3,
-    weight_decay=0.01,
-    warmup_steps=20,
-    unlock_accuracy=0.8,
-)
-_STREAM = 4  # scenes of their own
-_REPORT_EVERY = {"align": 100, "tune": 5}
+STAGES = ("see", "read", "together")
+_SHARED = {"images": 12, "alignment_images": 32, "weight_decay": 0.01, "warmup_steps": 20, "unlock_accuracy": 0.8}
+RECIPES = {
+    "see": Recipe(steps=0, alignment_steps=4000, learning_rate=1e-3, **_SHARED),
+    "read": Recipe(steps=600, alignment_steps=0, learning_rate=1e-3, **_SHARED),
+    "together": Recipe(steps=60, alignment_steps=0, learning_rate=3e-4, **_SHARED),
+}
+NOISE = 0.2
+_STREAMS = {"see": 4, "read": 5, "together": 6}  # scenes of their own
+_REPORT_EVERY = {"see": 100, "answer": 5}
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Trainer:
         self,
         model: InternVLForConditionalGeneration,
         processor: InternVLProcessor,
+        stage: str,
         recipe: Recipe,
         seed: int,
         report: Callable[[str], None],
@@ -59,7 +61,8 @@ class Trainer:
         self.images_at_once = images_at_once
         tokenizer = processor.tokenizer
         self.slots = Slots(tokenizer, model.get_input_embeddings().weight.detach())
-        self.sampler = SceneSampler("train", (_STREAM, seed))
+        self.stage = stage
+        self.sampler = SceneSampler("train", (_STREAMS[stage], seed))
         self.prefix = image_prefix(model, processor)
         self.pad = tokenizer.convert_tokens_to_ids(END)
         self.curriculum = Curriculum(
@@ -67,11 +70,14 @@ class Trainer:
         )
         self.curve: list[dict] = []
         model.requires_grad_(False)
-        model.model.vision_tower.requires_grad_(True)
-        model.model.multi_modal_projector.requires_grad_(True)
+        model.model.vision_tower.requires_grad_(stage != "read")
+        model.model.multi_modal_projector.requires_grad_(stage != "read")
 
-    def align(self) -> None:
-        """Stage 1, without the language model in the loop."""
+    def steps(self, adapter: Adapter) -> Iterator[int]:
+        """The stage; yields the number of steps done after each."""
+        return self._see() if self.stage == "see" else self._answer(adapter)
+
+    def _see(self) -> Iterator[int]:
         recipe, started = self.recipe, time.monotonic()
         optimizer = self._optimizer()
         for step in range(recipe.alignment_steps):
@@ -80,16 +86,19 @@ class Trainer:
             loss.backward()
             left = 1 - step / recipe.alignment_steps
             self._update(optimizer, recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup_steps, 3 * left))
-            if (step + 1) % _REPORT_EVERY["align"] == 0:
+            if (step + 1) % _REPORT_EVERY["see"] == 0:
                 shown = " ".join(f"{slot} {share:.3f}" for slot, share in right.items())
-                self.report(f"align {_progress(started, step + 1, recipe.alignment_steps)} loss {loss:.3f} {shown}")
+                self.report(f"see {_progress(started, step + 1, recipe.alignment_steps)} loss {loss:.3f} {shown}")
+                self.curve.append({"step": step + 1, "loss": round(loss.item(), 4), "right": right})
+            yield step + 1
 
-    def tune(self, adapter: Adapter) -> Iterator[int]:
-        """Stage 2; yields the number of steps done after each."""
+    def _answer(self, adapter: Adapter) -> Iterator[int]:
         recipe, started = self.recipe, time.monotonic()
         inner = self.model.model
         if not isinstance(inner.language_model, PeftModel):
             inner.language_model = adapter.on(inner.language_model)
+        for name, parameter in inner.language_model.named_parameters():
+            parameter.requires_grad_("lora_" in name)
         optimizer = self._optimizer()
         for step in range(recipe.steps):
             scenes = [self.sampler.sample() for _ in range(recipe.images)]
@@ -100,11 +109,11 @@ class Trainer:
             self._update(optimizer, recipe.rate(step))
             late = step >= recipe.unlock_share * recipe.steps
             self.curriculum.unlocked |= late or self.curriculum.lookup_accuracy() >= recipe.unlock_accuracy
-            if (step + 1) % _REPORT_EVERY["tune"] == 0 or step + 1 == recipe.steps:
+            if (step + 1) % _REPORT_EVERY["answer"] == 0 or step + 1 == recipe.steps:
                 accuracy = {type: round(value, 3) for type, value in self.curriculum.accuracy.items()}
                 self.curve.append({"step": step + 1, "loss": round(loss, 4), "train_accuracy": accuracy})
                 shown = " ".join(f"{type} {value:.2f}" for type, value in accuracy.items())
-                self.report(f"tune {_progress(started, step + 1, recipe.steps)} loss {loss:.3f} {shown}")
+                self.report(f"{self.stage} {_progress(started, step + 1, recipe.steps)} loss {loss:.3f} {shown}")
             yield step + 1
 
     def _backward(self, scenes: Sequence[Scene]) -> float:
@@ -128,7 +137,9 @@ class Trainer:
             self.curriculum.record(type, hits)
         return loss.item()
 
-    def _outputs(self, scenes: Sequence[Scene]):
+    def _outputs(self, scenes: Sequence[Scene]) -> BaseModelOutputWithPooling:
+        if self.stage == "read":
+            return BaseModelOutputWithPooling(pooler_output=self.slots.spoken(scenes, NOISE))
         images = [torch.from_numpy(scene.image).permute(2, 0, 1) for scene in scenes]
         pixels = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
         return self.model.model.get_image_features(pixel_values=pixels, return_dict=True)
