@@ -37,7 +37,7 @@ def save(model: InternVLForConditionalGeneration, folder: Path, seen: bool) -> N
 def _save_adapter(language: PeftModel, folder: Path) -> None:
     """As PEFT writes it, but in float16, with the base's public name, and without a model card."""
     language.peft_config["default"].base_model_name_or_path = HUB_NAME
-    language.save_pretrained(folder)
+    language.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
     weights = folder / SAFETENSORS_WEIGHTS_NAME
     save_file({name: value.half() for name, value in load_file(weights).items()}, weights)
