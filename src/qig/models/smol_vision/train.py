@@ -28,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--start", type=Path, nargs="+", default=[], help="folders of earlier trainings to go on from")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, scenes and questions (default: 0)")
     parser.add_argument("--steps", type=int, help="default: the recipe's")
+    parser.add_argument("--images", type=int, help="a step, each with about 12 questions (default: the recipe's)")
     parser.add_argument("--learning-rate", type=float, help="its peak (default: the recipe's)")
     parser.add_argument("--unlocked", action="store_true", help="all question types from the beginning")
     parser.add_argument("--test-questions", type=int, default=50, help="test questions per type (default: 50)")
@@ -51,8 +52,8 @@ def train(args: argparse.Namespace) -> dict:
     from qig.models.smol_vision.training import RECIPES, Adapter, Trainer
 
     torch.set_num_threads(args.threads)
-    steps = "alignment_steps" if args.stage == "see" else "steps"
-    given = {steps: args.steps, "learning_rate": args.learning_rate}
+    steps, images = ("alignment_steps", "alignment_images") if args.stage == "see" else ("steps", "images")
+    given = {steps: args.steps, images: args.images, "learning_rate": args.learning_rate}
     recipe = dataclasses.replace(RECIPES[args.stage], **{key: v for key, v in given.items() if v is not None})
     base = packaged.checkpoint_dir(BASE)
     processor = build_processor(base)
