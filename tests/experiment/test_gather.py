@@ -12,6 +12,7 @@ from qig.config.rules import check_text_only
 from qig.errors import ConfigError, StoreError
 from qig.experiment.estimate import estimate
 from qig.experiment.gather import gather, plan, tabulated
+from qig.models.tiny import checkpoint_dir
 from qig.runner import Prepared
 
 FABRICATED = runpy.run_path(str(Path(__file__).parents[1] / "report" / "fabricated.py"))
@@ -121,3 +122,14 @@ def test_experiments_on_pretrained_weights_fit_a_language_model(
         check_text_only(one.config)
         assert one.config.model.name == "smollm2_135m" and one.config.evaluation.text.corpus == "python_docs"
         assert one.config.quant.weights is None or one.config.quant.weights.group_size in (64, None)
+
+
+@pytest.mark.parametrize(("name", "jobs", "runs"), [("image_methods", 24, 22), ("real_weights_images", 32, 32)])
+def test_experiments_on_pretrained_weights_and_images(store, monkeypatch, tmp_path, name, jobs, runs):
+    """Planned on an embedded model in its place."""
+    monkeypatch.setenv("QIG_CACHE", str(tmp_path))
+    shutil.copytree(checkpoint_dir("tiny_internvl"), tmp_path / "packaged" / "smol_internvl")
+    planned = plan(name, ("seed=0",))
+    assert (len(planned), len({one.keys.run for one in planned})) == (jobs, runs)
+    assert {one.config.model.name for one in planned} == {"smol_internvl"}
+    assert {one.config.quant.weights.group_size for one in planned if one.config.quant.weights} <= {64, None}
