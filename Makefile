@@ -79,17 +79,12 @@ smol: $(VENV)/.installed
 	$(BIN)/python -m qig.models.packaged smol_internvl
 
 # Resumable like make paper; each run computes with one thread, JOBS of them at a time.
-smol-study: smol
-	$(BIN)/qig -m +experiment=text_methods tracking=none hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
-	$(BIN)/qig-report text_methods
-
-smol-images: smol
-	$(BIN)/qig -m +experiment=image_methods tracking=none hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
-	$(BIN)/qig-report image_methods
-
-smol-leverage: smol
-	$(BIN)/qig -m +experiment=real_weights tracking=none hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
-	$(BIN)/qig-report real_weights
+smol-study: EXPERIMENT = text_methods
+smol-images: EXPERIMENT = image_methods
+smol-leverage: EXPERIMENT = real_weights
+smol-study smol-images smol-leverage: smol
+	$(BIN)/qig -m +experiment=$(EXPERIMENT) tracking=none hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
+	$(BIN)/qig-report $(EXPERIMENT)
 
 # Times and memory, docs/PERFORMANCE.md; in processor seconds, but best on a machine that does little else.
 bench: $(VENV)/.installed

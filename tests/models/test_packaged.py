@@ -162,7 +162,7 @@ def test_a_checkpoint_that_computes_something_else_is_refused(monkeypatch, famil
 
 
 def test_a_model_that_answers_something_else_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr("qig.models.smol_vision.scoring.accuracy_of", lambda *_: {"color_at_cell": 1.0, "exists": 0.8})
+    monkeypatch.setattr("qig.models.tiny.scoring.accuracy_of", lambda *_: {"color_at_cell": 1.0, "exists": 0.8})
     assert "90.0%" in Assembly(NAME, "", 20, 0.92).check(tmp_path)
     with pytest.raises(ModelError, match=r"accuracy is 0\.900, expected about 0\.960"):
         Assembly(NAME, "", 20, 0.96).check(tmp_path)

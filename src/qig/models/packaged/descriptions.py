@@ -100,9 +100,10 @@ class Assembly:
         Raises:
             ModelError: it is not what is written here.
         """
-        from qig.models.smol_vision.scoring import accuracy_of
+        from qig.data.digitgrid import evaluation_set
+        from qig.models.tiny.scoring import accuracy_of
 
-        found = accuracy_of(folder, self.questions)
+        found = accuracy_of(folder, evaluation_set(per_type=self.questions), 16)
         mean = sum(found.values()) / len(found)
         if abs(mean - self.accuracy) > ACCURACY_TOLERANCE:
             raise ModelError(f"{folder}: accuracy is {mean:.3f}, expected about {self.accuracy:.3f}; by type {found}")

@@ -8,6 +8,5 @@ from __future__ import annotations
 from pathlib import Path
 
 NAME = "smol_internvl"
-BASE = "smollm2_135m"
 HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PARTS = Path(__file__).parent / "trained"

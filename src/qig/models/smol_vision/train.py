@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from qig.errors import QigError
-from qig.models.smol_vision import BASE, NAME
+from qig.models.smol_vision import NAME
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,6 +47,7 @@ def train(args: argparse.Namespace) -> dict:
     import transformers
 
     from qig.models import packaged
+    from qig.models.packaged.descriptions import describe
     from qig.models.smol_vision import parts
     from qig.models.smol_vision.build import build_model, build_processor
     from qig.models.smol_vision.training import RECIPES, Adapter, Trainer
@@ -55,7 +56,8 @@ def train(args: argparse.Namespace) -> dict:
     steps, images = ("alignment_steps", "alignment_images") if args.stage == "see" else ("steps", "images")
     given = {steps: args.steps, images: args.images, "learning_rate": args.learning_rate}
     recipe = dataclasses.replace(RECIPES[args.stage], **{key: v for key, v in given.items() if v is not None})
-    base = packaged.checkpoint_dir(BASE)
+    described = describe(NAME)
+    base = packaged.checkpoint_dir(described.base)
     processor = build_processor(base)
     model = build_model(base, processor.tokenizer, args.seed)
     started, cpu_started = time.monotonic(), time.process_time()
@@ -71,7 +73,7 @@ def train(args: argparse.Namespace) -> dict:
     accuracy = _accuracy(base, args.out, args.test_questions) if args.stage == "together" else {}
     record = {
         "name": NAME,
-        "base": BASE,
+        "base": described.base,
         "seed": args.seed,
         "threads": args.threads,
         "stage": args.stage,
@@ -91,12 +93,13 @@ def train(args: argparse.Namespace) -> dict:
 
 def _accuracy(base: Path, folder: Path, questions: int) -> dict[str, float]:
     """By question type, of what was saved."""
+    from qig.data.digitgrid import evaluation_set
     from qig.models.smol_vision import parts
-    from qig.models.smol_vision.scoring import accuracy_of
+    from qig.models.tiny.scoring import accuracy_of
 
     with TemporaryDirectory() as whole:
         parts.assemble(base, folder, Path(whole))
-        return accuracy_of(Path(whole), questions)
+        return accuracy_of(Path(whole), evaluation_set(per_type=questions), 16)
 
 
 def main(argv: list[str] | None = None) -> int:

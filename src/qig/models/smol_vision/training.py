@@ -17,8 +17,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from qig.data.digitgrid import Scene, SceneSampler
 from qig.models.smol_vision.build import END, TURN_CHANGE
 from qig.models.smol_vision.slots import Slots
-from qig.models.tiny.packing import IGNORED, Writer, answered, image_prefix, pack
+from qig.models.tiny.packing import IGNORED, Writer, answered, image_prefix, pack, packed_inputs
 from qig.models.tiny.recipe import Curriculum, Recipe
+from qig.models.tiny.training import image_features, progress
 
 STAGES = ("see", "read", "together")
 _SHARED = {"images": 12, "alignment_images": 32, "weight_decay": 0.01, "warmup_steps": 20, "unlock_accuracy": 0.8}
@@ -82,13 +83,13 @@ class Trainer:
         optimizer = self._optimizer()
         for step in range(recipe.alignment_steps):
             scenes = [self.sampler.sample() for _ in range(recipe.alignment_images)]
-            loss, right = self.slots.loss(self._features(scenes), scenes)
+            loss, right = self.slots.loss(self._outputs(scenes).pooler_output, scenes)
             loss.backward()
             left = 1 - step / recipe.alignment_steps
             self._update(optimizer, recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup_steps, 3 * left))
             if (step + 1) % _REPORT_EVERY["see"] == 0:
                 shown = " ".join(f"{slot} {share:.3f}" for slot, share in right.items())
-                self.report(f"see {_progress(started, step + 1, recipe.alignment_steps)} loss {loss:.3f} {shown}")
+                self.report(f"see {progress(started, step + 1, recipe.alignment_steps)} loss {loss:.3f} {shown}")
                 self.curve.append({"step": step + 1, "loss": round(loss.item(), 4), "right": right})
             yield step + 1
 
@@ -113,20 +114,13 @@ class Trainer:
                 accuracy = {type: round(value, 3) for type, value in self.curriculum.accuracy.items()}
                 self.curve.append({"step": step + 1, "loss": round(loss, 4), "train_accuracy": accuracy})
                 shown = " ".join(f"{type} {value:.2f}" for type, value in accuracy.items())
-                self.report(f"{self.stage} {_progress(started, step + 1, recipe.steps)} loss {loss:.3f} {shown}")
+                self.report(f"{self.stage} {progress(started, step + 1, recipe.steps)} loss {loss:.3f} {shown}")
             yield step + 1
 
     def _backward(self, scenes: Sequence[Scene]) -> float:
         """Gradients of the mean loss of the learned tokens, as a part of the step's; returns that part."""
         batch = pack(self.prefix, [self.curriculum.segments(scene, self.sampler.rng) for scene in scenes], self.pad)
-        bias = torch.zeros(batch.mask.shape).masked_fill_(~batch.mask, -1e4)
-        hidden = self.model.model(
-            input_ids=batch.input_ids,
-            attention_mask=bias,
-            position_ids=batch.position_ids,
-            mm_encoder_outputs={"image": self._outputs(scenes)},
-            use_cache=False,
-        ).last_hidden_state
+        hidden = self.model.model(**packed_inputs(batch, self._outputs(scenes), torch.float32)).last_hidden_state
         learned = batch.labels[:, 1:] != IGNORED
         logits = self.model.lm_head(hidden[:, :-1][learned])  # most tokens never meet the vocabulary
         loss = F.cross_entropy(logits, batch.labels[:, 1:][learned]) * len(scenes) / self.recipe.images
@@ -140,12 +134,7 @@ class Trainer:
     def _outputs(self, scenes: Sequence[Scene]) -> BaseModelOutputWithPooling:
         if self.stage == "read":
             return BaseModelOutputWithPooling(pooler_output=self.slots.spoken(scenes, NOISE))
-        images = [torch.from_numpy(scene.image).permute(2, 0, 1) for scene in scenes]
-        pixels = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
-        return self.model.model.get_image_features(pixel_values=pixels, return_dict=True)
-
-    def _features(self, scenes: Sequence[Scene]) -> torch.Tensor:
-        return self._outputs(scenes).pooler_output
+        return image_features(self.model, self.processor, scenes)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -157,8 +146,3 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(group["params"], 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-
-
-def _progress(started: float, done: int, total: int) -> str:
-    elapsed = time.monotonic() - started
-    return f"{done}/{total} ({elapsed:.0f} s, {elapsed / done * (total - done):.0f} s left)"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL import Image
@@ -55,8 +56,8 @@ class Writer:
 
     def pairs(self, pairs: PairList) -> Segment:
         """A pair list of which only the values are learned: the keys come in random order."""
-        ids, learned = self.encode(pairs.prompt + self.turn_change), []
-        learned += [False] * len(ids)
+        ids = self.encode(pairs.prompt + self.turn_change)
+        learned = [False] * len(ids)
         for place, word in enumerate(pairs.words):
             told = self.encode(f" {word}" if place else word)
             ids, learned = [*ids, *told], [*learned, *[place % 2 == 1] * len(told)]
@@ -144,14 +145,19 @@ def answered(batch: PackedBatch, told: torch.Tensor) -> dict[str, list[bool]]:
     return correct
 
 
-def packed_logits(model: PreTrainedModel, batch: PackedBatch, image_features, dtype: torch.dtype) -> torch.Tensor:
-    """Logits [b, t, vocabulary] of a packed batch, given the model's own ``get_image_features`` of its images."""
+def packed_inputs(batch: PackedBatch, image_features, dtype: torch.dtype) -> dict[str, Any]:
+    """What a model takes of a packed batch, given its own ``get_image_features`` of the images."""
     # Finite: a softmax over a padded row of minus infinities would be undefined.
     bias = torch.zeros(batch.mask.shape, dtype=dtype).masked_fill_(~batch.mask, -1e4)
-    return model(
-        input_ids=batch.input_ids,
-        attention_mask=bias,
-        position_ids=batch.position_ids,
-        mm_encoder_outputs={"image": image_features},
-        use_cache=False,
-    ).logits
+    return {
+        "input_ids": batch.input_ids,
+        "attention_mask": bias,
+        "position_ids": batch.position_ids,
+        "mm_encoder_outputs": {"image": image_features},
+        "use_cache": False,
+    }
+
+
+def packed_logits(model: PreTrainedModel, batch: PackedBatch, image_features, dtype: torch.dtype) -> torch.Tensor:
+    """Logits [b, t, vocabulary] of a packed batch."""
+    return model(**packed_inputs(batch, image_features, dtype)).logits

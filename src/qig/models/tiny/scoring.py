@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from qig.data.digitgrid import QUESTION_TYPES, EvaluationItem
+from qig.models.classes import FROM_FILES
 
 
 @torch.no_grad()
@@ -45,3 +47,10 @@ def accuracy_by_type(items: Sequence[EvaluationItem], answers: Sequence[str]) ->
     for item, answer in zip(items, answers, strict=True):
         right[item.type].append(answer == item.answer)
     return {type: sum(hits) / len(hits) for type, hits in right.items() if hits}
+
+
+def accuracy_of(folder: Path, items: Sequence[EvaluationItem], batch_size: int = 64) -> dict[str, float]:
+    """The same of a checkpoint as it was saved, through the classes a user loads it with, in float32."""
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, **FROM_FILES).eval()
+    processor = AutoProcessor.from_pretrained(folder, **FROM_FILES)
+    return accuracy_by_type(items, answer_questions(model, processor, items, batch_size))

@@ -70,7 +70,7 @@ def train(args: argparse.Namespace) -> dict:
     from qig.models.tiny.card import model_card
     from qig.models.tiny.processors import build_processor
     from qig.models.tiny.recipe import RECIPES
-    from qig.models.tiny.scoring import accuracy_by_type, answer_questions
+    from qig.models.tiny.scoring import accuracy_of
     from qig.models.tiny.training import Trainer
 
     torch.set_num_threads(args.threads)
@@ -95,10 +95,7 @@ def train(args: argparse.Namespace) -> dict:
     wall_seconds, cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
     save()
 
-    # What was saved is measured, through the same classes a user loads it with.
-    saved = transformers.AutoModelForImageTextToText.from_pretrained(args.out, dtype=torch.float32).eval()
-    reader = transformers.AutoProcessor.from_pretrained(args.out)
-    accuracy = accuracy_by_type(items, answer_questions(saved, reader, items))
+    accuracy = accuracy_of(args.out, items)
     record = {
         "name": args.model,
         "architecture": type(model).__name__,

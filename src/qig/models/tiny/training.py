@@ -54,14 +54,14 @@ class Trainer:
         for step in range(recipe.alignment_steps):
             scenes = [self.sampler.sample() for _ in range(recipe.alignment_images)]
             with torch.autocast("cpu", torch.bfloat16):
-                features = self._image_features(scenes)
+                features = image_features(self.model, self.processor, scenes)
             losses = alignment_loss(self.model, features.pooler_output, scenes)
             self._update(losses.sum(), recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup_steps))
             if (step + 1) % _REPORT_EVERY == 0 or step + 1 == recipe.alignment_steps:
                 values = " ".join(
                     f"{n} {v:.3f}" for n, v in zip(("digit", "color", "cell"), losses.tolist(), strict=True)
                 )
-                self.report(f"align {_progress(started, step + 1, recipe.alignment_steps)} loss {values}")
+                self.report(f"align {progress(started, step + 1, recipe.alignment_steps)} loss {values}")
 
     def run(self) -> Iterator[int]:
         """Stage 2; yields the number of steps done after each."""
@@ -75,7 +75,7 @@ class Trainer:
                 accuracy = {type: round(value, 3) for type, value in self.curriculum.accuracy.items()}
                 self.curve.append({"step": step + 1, "loss": round(smooth, 4), "train_accuracy": accuracy})
                 shown = " ".join(f"{type} {value:.3f}" for type, value in accuracy.items())
-                self.report(f"train {_progress(started, step + 1, recipe.steps)} loss {smooth:.3f} {shown}")
+                self.report(f"train {progress(started, step + 1, recipe.steps)} loss {smooth:.3f} {shown}")
             yield step + 1
 
     def _step(self, step: int) -> float:
@@ -83,7 +83,7 @@ class Trainer:
         scenes = [self.sampler.sample() for _ in range(recipe.images)]
         batch = pack(self.prefix, [self.curriculum.segments(scene, self.sampler.rng) for scene in scenes])
         with torch.autocast("cpu", torch.bfloat16):
-            features = self._image_features(scenes)
+            features = image_features(self.model, self.processor, scenes)
             logits = packed_logits(self.model, batch, features, torch.bfloat16)
         learned = batch.labels[:, 1:] != IGNORED
         loss = F.cross_entropy(logits[:, :-1][learned].float(), batch.labels[:, 1:][learned])
@@ -105,12 +105,6 @@ class Trainer:
             curriculum.unlocked, self.unlock_step = True, step
             self.report(f"all question types from step {step}")
 
-    def _image_features(self, scenes: Sequence[Scene]):
-        images = [torch.from_numpy(scene.image).permute(2, 0, 1) for scene in scenes]
-        inputs = self.processor.image_processor(images, return_tensors="pt")
-        accepted = {name: inputs[name] for name in ("pixel_values", "image_grid_thw", "image_sizes") if name in inputs}
-        return self.model.model.get_image_features(**accepted, return_dict=True)
-
     def _update(self, loss: torch.Tensor, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -120,6 +114,15 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
 
 
-def _progress(started: float, done: int, total: int) -> str:
+def image_features(model: PreTrainedModel, processor: ProcessorMixin, scenes: Sequence[Scene]):
+    """The model's own ``get_image_features`` of the scenes' pictures."""
+    images = [torch.from_numpy(scene.image).permute(2, 0, 1) for scene in scenes]
+    inputs = processor.image_processor(images, return_tensors="pt")
+    accepted = {name: inputs[name] for name in ("pixel_values", "image_grid_thw", "image_sizes") if name in inputs}
+    return model.model.get_image_features(**accepted, return_dict=True)
+
+
+def progress(started: float, done: int, total: int) -> str:
+    """Steps done, seconds since ``started`` (of ``time.monotonic``), and seconds left at that pace."""
     elapsed = time.monotonic() - started
     return f"{done}/{total} ({elapsed:.0f} s, {elapsed / done * (total - done):.0f} s left)"
