@@ -18,6 +18,7 @@ ALLOWED = (
     "evaluation/protocols.py",  # the table of how lmms-eval's wrappers ask each family
     "report/patches.py",  # the table of which patch a vision token shows
     "models/tiny/",  # the embedded models, which are built from their classes
+    "models/smol_vision/",  # a model built from a family's class around a pretrained one
     "models/internvl2/",  # the conversion of a format that has no class
     "export/wide.py",  # the random model on which speed is measured
 )
