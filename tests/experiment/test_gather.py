@@ -109,7 +109,9 @@ def test_the_first_run_has_no_table(store):
         gather("first_run")
 
 
-@pytest.mark.parametrize(("name", "jobs", "runs"), [("text_methods", 40, 37), ("real_weights", 28, 28)])
+@pytest.mark.parametrize(
+    ("name", "jobs", "runs"), [("text_methods", 28, 25), ("text_samples", 12, 9), ("real_weights", 28, 28)]
+)
 def test_experiments_on_pretrained_weights_fit_a_language_model(
     store, family_checkpoint, monkeypatch, tmp_path, name, jobs, runs
 ):
