@@ -82,12 +82,13 @@ smol-text: $(VENV)/.installed-packaged
 # Resumable like make paper; each run computes with one thread, JOBS of them at a time.
 smol-study: EXPERIMENT = text_methods
 smol-images: EXPERIMENT = image_methods
-smol-leverage: EXPERIMENT = real_weights
-smol-study smol-leverage: smol-text
-smol-images: smol
+smol-leverage: EXPERIMENT = real_weights real_weights_gptq real_weights_images real_weights_images_gptq
+smol-study: smol-text
+smol-images smol-leverage: smol
 smol-study smol-images smol-leverage:
-	$(BIN)/qig -m +experiment=$(EXPERIMENT) tracking=none hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
-	$(BIN)/qig-report $(EXPERIMENT)
+	for name in $(EXPERIMENT); do \
+	    $(BIN)/qig -m +experiment=$$name tracking=none hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) \
+	    && $(BIN)/qig-report $$name || exit 1; done
 
 # Times and memory, docs/PERFORMANCE.md; in processor seconds, but best on a machine that does little else.
 bench: $(VENV)/.installed

@@ -110,7 +110,8 @@ def test_the_first_run_has_no_table(store):
 
 
 @pytest.mark.parametrize(
-    ("name", "jobs", "runs"), [("text_methods", 28, 25), ("text_samples", 12, 9), ("real_weights", 28, 28)]
+    ("name", "jobs", "runs"),
+    [("text_methods", 28, 25), ("text_samples", 12, 9), ("real_weights", 14, 14), ("real_weights_gptq", 14, 14)],
 )
 def test_experiments_on_pretrained_weights_fit_a_language_model(
     store, family_checkpoint, monkeypatch, tmp_path, name, jobs, runs
@@ -126,7 +127,10 @@ def test_experiments_on_pretrained_weights_fit_a_language_model(
         assert one.config.quant.weights is None or one.config.quant.weights.group_size in (64, None)
 
 
-@pytest.mark.parametrize(("name", "jobs", "runs"), [("image_methods", 24, 22), ("real_weights_images", 32, 32)])
+@pytest.mark.parametrize(
+    ("name", "jobs", "runs"),
+    [("image_methods", 27, 25), ("real_weights_images", 16, 16), ("real_weights_images_gptq", 16, 16)],
+)
 def test_experiments_on_pretrained_weights_and_images(store, monkeypatch, tmp_path, name, jobs, runs):
     """Planned on an embedded model in its place."""
     monkeypatch.setenv("QIG_CACHE", str(tmp_path))
