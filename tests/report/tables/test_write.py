@@ -120,6 +120,20 @@ def test_it_says_what_was_measured(found, tmp_path):
     assert "Arms: CWE: method=awq; QIG: method=qig sensitivity.control=none." in text
     assert "Differences: the row's arm minus the control" in text and "16 bit & more apart" in text
 
+
+def test_passages_of_running_text_are_no_questions_and_sample_counts_may_differ(store, tmp_path):
+    rows = []
+    for arm, count in {"RTN": 2, "GPTQ": 4}.items():
+        calibration = {"calibration": {"samples": [f"s{index}" for index in range(count)], "sha256": "0" * 64}}
+        stages = {"quantized": f"q{arm}", "evaluation": f"e{arm}"} | calibration
+        name = store.run(arm, scores=[SCORES["CWE"]], config={"evaluation.tasks": []}, stages=stages)
+        rows.append(Row(arm, {}, load_run(store.root, name)))
+    table = Table(title="Text", caption="", rows=["arm"], columns=[], metrics=["nll"], controls=["RTN"])
+    text = write_experiment(Found("text", (), table, rows), tmp_path / "results")[2].read_text()
+    assert "2 to 4 calibration samples (digitgrid), task0: 8 passages of 4 documents." in text
+    assert "from a bootstrap over documents;" in text and "image" not in text
+
+
 def test_latex_is_balanced(written):
     document = written["fake.tex"].read_text()
     body = re.sub(r"\\[\\&%$#_{}]", "", document)

@@ -45,10 +45,11 @@ def measured(found: Found) -> str:
         said += sorted({run.model for run in runs})
     if "quant" not in named:
         said += sorted({run.setting.upper() for run in runs})
-    drawn = {run.config["calibration"]["kind"]: len(samples) for run in runs
+    drawn = {(run.config["calibration"]["kind"], len(samples)) for run in runs
              if (samples := (run.record["stages"].get("calibration") or {}).get("samples"))}
     if drawn and "calibration.samples" not in named:
-        said.append(f"{_span(sorted(drawn.values()))} calibration samples ({', '.join(sorted(drawn))})")
+        kinds = ", ".join(sorted({kind for kind, _ in drawn}))
+        said.append(f"{_span(sorted({count for _, count in drawn}))} calibration samples ({kinds})")
     said.append(_benchmarks(runs))
     arms = "; ".join(f"{table.label('arm', arm)}: {words}" for arm, words in found.arms.items()
                      if not table.shown or arm in {*table.shown, *table.controls})
@@ -58,11 +59,12 @@ def measured(found: Found) -> str:
 def _benchmarks(runs: Sequence[Run]) -> str:
     """``qig_digitgrid, 2,200 questions on 200 images``; of the runs with the most."""
     found: dict[str, tuple[int, int]] = {}
+    questions, images = _nouns(runs)
     for run in {run.record["stages"]["evaluation"]: run for run in runs}.values():
         for task, samples in run.by_task.items():
             clusters = len({line["cluster"] for line in samples.values()})
             found[task] = max(found.get(task, (0, 0)), (len(samples), clusters))
-    return ", ".join(f"{task}: {samples:,} questions on {clusters:,} images" if clusters < samples else
+    return ", ".join(f"{task}: {samples:,} {questions} {clusters:,} {images}" if clusters < samples else
                      f"{task}: {samples:,} samples" for task, (samples, clusters) in found.items())
 
 
@@ -87,8 +89,7 @@ def power_line(found: Found, frame: pd.DataFrame, name: str) -> str:
 def _how(found: Found, frame: pd.DataFrame) -> str:
     samples = sorted({int(n) for n in frame["samples"] if n})
     seeds = max(int(n) for n in frame["seeds"])
-    asked = any(row.run.config["evaluation"].get("tasks", True) for row in found.rows)
-    clusters = "images" if asked else "documents"  # of running text
+    _, clusters = _nouns([row.run for row in found.rows])
     drawn = f"calibration seeds ({seeds}) and {clusters}" if seeds > 1 else clusters
     references = _references(found)
     untested = f", {references} apart" if references else ""
@@ -96,6 +97,12 @@ def _how(found: Found, frame: pd.DataFrame) -> str:
             f"by sample, from a bootstrap over {drawn}; {_span(samples)} evaluated samples a run. Star: p below 0.05 "
             f"(t-test clustered by {drawn}) after Holm's correction over all comparisons of this metric with that "
             f"control{untested}.")
+
+
+def _nouns(runs: Sequence[Run]) -> tuple[str, str]:
+    """What a sample is, with its preposition, and what several samples share: of benchmarks, or of running text."""
+    asked = any(run.config["evaluation"].get("tasks", True) for run in runs)
+    return ("questions on", "images") if asked else ("passages of", "documents")
 
 
 def _marks(found: Found, frame: pd.DataFrame) -> str:
