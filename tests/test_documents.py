@@ -33,6 +33,12 @@ def test_readme_shows_the_committed_findings():
     assert f"\n\n{shown}\n\nMeasured: " in table
 
 
+def test_readme_shows_the_committed_study_of_pretrained_weights():
+    table = (ROOT / "results" / "text_methods" / "text_methods.md").read_text()
+    shown = README.partition("<!-- results/text_methods -->\n")[2].partition("<!-- end -->")[0].strip()
+    assert shown.startswith("### NLL") and f"\n\n{shown}\n\n### Accuracy" in table
+
+
 def test_export_document_shows_the_committed_measurement():
     table = (ROOT / "results" / "export_speed" / "benchmark.md").read_text().strip()
     assert f"<!-- results/export_speed -->\n{table}\n<!-- end -->" in (ROOT / "docs" / "EXPORT.md").read_text()
