@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import platform
 import sys
 import time
 from pathlib import Path
@@ -44,13 +43,13 @@ def train(args: argparse.Namespace) -> dict:
         ModelError: the base has not been fetched.
     """
     import torch
-    import transformers
 
     from qig.models import packaged
     from qig.models.packaged.descriptions import describe
     from qig.models.smol_vision import parts
     from qig.models.smol_vision.build import build_model, build_processor
     from qig.models.smol_vision.training import RECIPES, Adapter, Trainer
+    from qig.models.tiny.training import versions
 
     torch.set_num_threads(args.threads)
     steps, images = ("alignment_steps", "alignment_images") if args.stage == "see" else ("steps", "images")
@@ -83,9 +82,7 @@ def train(args: argparse.Namespace) -> dict:
         "per_type": args.test_questions,
         "test_accuracy": accuracy,
         "curve": trainer.curve,
-        "versions": {
-            "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__
-        },
+        "versions": versions(),
     }  # fmt: skip
     (args.out / f"training_{args.stage}.json").write_text(json.dumps(record, indent=1) + "\n")
     return record

@@ -7,7 +7,6 @@ import copy
 import dataclasses
 import json
 import os
-import platform
 import sys
 import time
 from pathlib import Path
@@ -63,7 +62,6 @@ def _parser() -> argparse.ArgumentParser:
 def train(args: argparse.Namespace) -> dict:
     """Run the recipe; returns the training record, which is also written to ``out/training_record.json``."""
     import torch
-    import transformers
 
     from qig.data.digitgrid import VOCABULARY, evaluation_set
     from qig.models.tiny.build import build_model
@@ -71,7 +69,7 @@ def train(args: argparse.Namespace) -> dict:
     from qig.models.tiny.processors import build_processor
     from qig.models.tiny.recipe import RECIPES
     from qig.models.tiny.scoring import accuracy_of
-    from qig.models.tiny.training import Trainer
+    from qig.models.tiny.training import Trainer, versions
 
     torch.set_num_threads(args.threads)
     recipe = RECIPES[args.model]
@@ -113,11 +111,7 @@ def train(args: argparse.Namespace) -> dict:
         "test_accuracy": accuracy,
         "test_accuracy_mean": sum(accuracy.values()) / len(accuracy),
         "curve": trainer.curve,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
+        "versions": versions(),
     }
     (args.out / "training_record.json").write_text(json.dumps(record, indent=1) + "\n")
     (args.out / "README.md").write_text(model_card(record))

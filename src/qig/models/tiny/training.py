@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
+import transformers
 from transformers import PreTrainedModel, ProcessorMixin
 
 from qig.data.digitgrid import Scene, SceneSampler
@@ -126,3 +128,10 @@ def progress(started: float, done: int, total: int) -> str:
     """Steps done, seconds since ``started`` (of ``time.monotonic``), and seconds left at that pace."""
     elapsed = time.monotonic() - started
     return f"{done}/{total} ({elapsed:.0f} s, {elapsed / done * (total - done):.0f} s left)"
+
+
+def versions() -> dict[str, str]:
+    """What a training ran on, for its record."""
+    return {
+        "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__
+    }  # fmt: skip
