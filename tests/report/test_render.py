@@ -55,6 +55,12 @@ def test_terminal_shows_what_was_measured(frames):
     assert "sigma = 0.5" in text and "McNemar" in text and "bootstrap" in text
 
 
+def test_running_text_has_passages_and_documents(store):
+    store.run("a", config={"evaluation.tasks": [], "evaluation.text": {"window": 128}})
+    text = terminal(comparison([Compared(load_run(store.root, "a"))]), by_type([load_run(store.root, "a")]))
+    assert "bootstrap over documents (all passages of a document" in text and "image" not in text
+
+
 def test_what_all_runs_share_is_said_once(store):
     store.run("f", method="none", quantized=False, config={"quant.name": "fp16"})
     store.run("a")

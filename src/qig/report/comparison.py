@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qig.errors import EvaluationError
 from qig.report.differing import differing
-from qig.report.records import Run
+from qig.report.records import Run, nouns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,7 @@ def comparison(rows: Sequence[Compared]) -> pd.DataFrame:
     ``vs_16bit``, ``vs_rtn`` (paired differences of accuracy, with McNemar's exact ``_p``); ``nll``, ``nll_vs_16bit``,
     ``nll_vs_rtn``; all of these with ``_low`` and ``_high``; then sample count, costs and the ids of the runs.
     Over several tasks an accuracy, NLL or difference is the mean of the tasks' values. ``calibration_seconds`` goes
-    from the calibration samples to the quantized model.
+    from the calibration samples to the quantized model. ``.attrs["nouns"]`` says what samples and their clusters are.
     Raises EvaluationError when a run and its baseline were not evaluated on the same samples.
     """
     import pandas as pd
@@ -47,7 +47,7 @@ def comparison(rows: Sequence[Compared]) -> pd.DataFrame:
         cells = identity(row.run) | {key: values[index] for key, values in columns.items()}
         table.append(cells | _scores(row, tasks) | _costs(row))
     frame = pd.DataFrame(table)
-    frame.attrs = {"config": list(columns), "tasks": tasks}
+    frame.attrs = {"config": list(columns), "tasks": tasks, "nouns": nouns([row.run for row in rows])}
     return frame
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qig.errors import EvaluationError, StoreError, choices
 from qig.report import schema
@@ -136,6 +136,23 @@ class Run:
         if found and ({"kinds", "sample"} - found.keys() or len({v.shape for v in found.values()}) > 1):
             raise StoreError(f"{path} does not hold kinds, samples and weights of the same tokens")
         return found
+
+
+class Nouns(NamedTuple):
+    """What a table calls a sample, with its preposition, and what several samples share."""
+
+    samples: str
+    preposition: str
+    clusters: str
+    one: str
+
+
+def nouns(runs: Sequence[Run]) -> Nouns:
+    """Those of benchmarks, or of running text."""
+    asked = any(run.config["evaluation"].get("tasks", True) for run in runs)
+    if asked:
+        return Nouns("questions", "on", "images", "an image")
+    return Nouns("passages", "of", "documents", "a document")
 
 
 def load_run(store: Path, run_id: str) -> Run:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 BASELINE_TITLES = {"16bit": "16 bit", "rtn": "RTN"}
 INTERVALS = (
-    "Brackets are 95% intervals from a bootstrap over images (all questions of an image are drawn together); "
+    "Brackets are 95% intervals from a bootstrap over {clusters} (all {samples} of {one} are drawn together); "
     "differences are paired by sample; those of accuracy are in points. "
-    "p is McNemar's exact test, which takes questions as independent. NLL is in nats, lower is better.")
+    "p is McNemar's exact test, which takes {samples} as independent. NLL is in nats, lower is better.")
 OUTLIERS = ("† synthetic, function-preserving outliers were put into this model (model.outliers.sigma = {sigma}); "
             "the model without them computes the same function.")
 
@@ -76,7 +76,8 @@ def write_atomically(path: Path, text: str) -> None:
 def notes(frame: pd.DataFrame) -> list[str]:
     """The footnotes of a comparison: what the brackets are, and which models carry synthetic outliers."""
     sigmas = sorted({sigma for sigma in frame["model.outliers.sigma"] if sigma > 0})
-    return [INTERVALS] + ([OUTLIERS.format(sigma=", ".join(f"{sigma:g}" for sigma in sigmas))] if sigmas else [])
+    intervals = INTERVALS.format(**frame.attrs["nouns"]._asdict())
+    return [intervals] + ([OUTLIERS.format(sigma=", ".join(f"{sigma:g}" for sigma in sigmas))] if sigmas else [])
 
 
 def _caption(frame: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qig.experiment.gather import Found
 from qig.report.metrics import metric_of
 from qig.report.published.numbers import SOURCES, TRANSCRIBED
-from qig.report.records import Run
+from qig.report.records import Run, nouns
 from qig.report.tables.layout import Section, title
 
 if TYPE_CHECKING:
@@ -59,12 +59,13 @@ def measured(found: Found) -> str:
 def _benchmarks(runs: Sequence[Run]) -> str:
     """``qig_digitgrid, 2,200 questions on 200 images``; of the runs with the most."""
     found: dict[str, tuple[int, int]] = {}
-    questions, images = _nouns(runs)
+    called = nouns(runs)
     for run in {run.record["stages"]["evaluation"]: run for run in runs}.values():
         for task, samples in run.by_task.items():
             clusters = len({line["cluster"] for line in samples.values()})
             found[task] = max(found.get(task, (0, 0)), (len(samples), clusters))
-    return ", ".join(f"{task}: {samples:,} {questions} {clusters:,} {images}" if clusters < samples else
+    what = f"{called.samples} {called.preposition}"
+    return ", ".join(f"{task}: {samples:,} {what} {clusters:,} {called.clusters}" if clusters < samples else
                      f"{task}: {samples:,} samples" for task, (samples, clusters) in found.items())
 
 
@@ -89,7 +90,7 @@ def power_line(found: Found, frame: pd.DataFrame, name: str) -> str:
 def _how(found: Found, frame: pd.DataFrame) -> str:
     samples = sorted({int(n) for n in frame["samples"] if n})
     seeds = max(int(n) for n in frame["seeds"])
-    _, clusters = _nouns([row.run for row in found.rows])
+    clusters = nouns([row.run for row in found.rows]).clusters
     drawn = f"calibration seeds ({seeds}) and {clusters}" if seeds > 1 else clusters
     references = _references(found)
     untested = f", {references} apart" if references else ""
@@ -97,12 +98,6 @@ def _how(found: Found, frame: pd.DataFrame) -> str:
             f"by sample, from a bootstrap over {drawn}; {_span(samples)} evaluated samples a run. Star: p below 0.05 "
             f"(t-test clustered by {drawn}) after Holm's correction over all comparisons of this metric with that "
             f"control{untested}.")
-
-
-def _nouns(runs: Sequence[Run]) -> tuple[str, str]:
-    """What a sample is, with its preposition, and what several samples share: of benchmarks, or of running text."""
-    asked = any(run.config["evaluation"].get("tasks", True) for run in runs)
-    return ("questions on", "images") if asked else ("passages of", "documents")
 
 
 def _marks(found: Found, frame: pd.DataFrame) -> str:
