@@ -111,7 +111,10 @@ def test_the_first_run_has_no_table(store):
 
 @pytest.mark.parametrize(
     ("name", "jobs", "runs"),
-    [("text_methods", 24, 21), ("text_samples", 11, 11), ("real_weights", 14, 14), ("real_weights_gptq", 14, 14)],
+    [
+        ("text_methods", 24, 21), ("text_samples", 11, 11), ("text_sites", 5, 5),
+        ("real_weights", 14, 14), ("real_weights_gptq", 14, 14),
+    ],
 )
 def test_experiments_on_pretrained_weights_fit_a_language_model(
     store, family_checkpoint, monkeypatch, tmp_path, name, jobs, runs
@@ -129,7 +132,7 @@ def test_experiments_on_pretrained_weights_fit_a_language_model(
 
 @pytest.mark.parametrize(
     ("name", "jobs", "runs"),
-    [("image_methods", 27, 25), ("real_weights_images", 16, 16), ("real_weights_images_gptq", 16, 16)],
+    [("image_methods", 27, 25), ("real_weights_images", 20, 20), ("real_weights_images_gptq", 20, 20)],
 )
 def test_experiments_on_pretrained_weights_and_images(store, monkeypatch, tmp_path, name, jobs, runs):
     """Planned on an embedded model in its place."""
