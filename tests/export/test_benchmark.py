@@ -56,7 +56,7 @@ def test_kernels_are_taken_only_for_grids_that_they_have(bits, symmetric, group,
 def with_kernels(export):
     from transformers import AutoModelForImageTextToText, CompressedTensorsConfig
 
-    pytest.importorskip("torchao", reason="pip install 'qig[speed]'")
+    pytest.importorskip("torchao", reason="pip install --editable '.[speed]'")
     unpacked = CompressedTensorsConfig(dequantize=True)
     model = AutoModelForImageTextToText.from_pretrained(export.folder, quantization_config=unpacked).eval()
     weights = {name: module.weight.clone() for name, module in model.named_modules() if type(module) is torch.nn.Linear}

@@ -18,8 +18,9 @@ GROUPS = ("sensitivity", "equalization", "rounding")
 DESTINATION = Path(__file__).resolve().parents[3] / "docs" / "METHODS.md"
 HEAD = """# Methods
 
-A method is `sensitivity` x `equalization` x `rounding`; any combination runs. Made by `python -m qig.report.methods`
-from the classes themselves: change those, not this file.
+A method is `sensitivity` x `equalization` x `rounding`; a combination that cannot work (MBQ's weights
+without images, for one) is refused, all others run. Made by `python -m qig.report.methods` from the classes themselves:
+change those, not this file.
 
 lambda: token weights, 0 at padding. f: the inspected module of a site (attention, o_proj, MLP, down_proj), of output
 y; x: its input in the exact stream, x_q in the quantized one; x': the reference; w, w_q: weights and quantized weights;

