@@ -66,7 +66,8 @@ def test_the_command_and_a_changed_corpus(family_checkpoint, compose, tmp_path, 
     words += ["equalization.points=2", "evaluation.limit=2", "evaluation.text.window=8", f"store={tmp_path / 'store'}"]
     config = compose("model=hf_causal_lm", f"model.path={family_checkpoint('llama')}", *words)
     run = Prepared(config).run().run
-    arguments = [run, "--store", str(tmp_path / "store"), "--to", str(tmp_path / "out")]
+    monkeypatch.setenv("QIG_STORE", str(tmp_path / "store"))
+    arguments = [run, "--to", str(tmp_path / "out")]
     assert main(arguments) == 0
     written = capsys.readouterr().out.split()
     assert sorted(path.rpartition(".")[2] for path in written) == ["csv", "md", "pdf", "png"]
