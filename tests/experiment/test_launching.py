@@ -107,5 +107,6 @@ def test_what_cannot_be_composed_stops_everything_before_anything_runs(tmp_path)
 
 
 def test_a_launcher_whose_plugin_is_not_installed_is_refused():
-    with pytest.raises(ConfigError, match=r"needs hydra_plugins\.\w+, which is not installed: pip install --e"):
+    said = r"needs hydra_plugins\.\w+, which is not installed: pip install --editable '\.\[cluster\]'"
+    with pytest.raises(ConfigError, match=said):
         launchers.check_installed("hydra_plugins.hydra_none_launcher.Launcher")

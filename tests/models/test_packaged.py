@@ -174,7 +174,7 @@ def test_an_assembly_says_what_it_lacks(monkeypatch, tmp_path):
         Assembly(NAME, "", 20, 0.92).make(tmp_path)
     monkeypatch.setitem(sys.modules, "peft", None)
     monkeypatch.delitem(sys.modules, "qig.models.smol_vision.parts", raising=False)
-    with pytest.raises(ModelError, match=r"peft merges the adapter: pip install --editable '.\[packaged\]'"):
+    with pytest.raises(ModelError, match=r"peft merges the adapter: pip install --editable '\.\[packaged\]'"):
         Assembly(NAME, "", 20, 0.92).make(tmp_path)
 
 

@@ -70,6 +70,10 @@ def test_the_command_and_a_changed_corpus(family_checkpoint, compose, tmp_path, 
     arguments = [run, "--to", str(tmp_path / "out")]
     assert main(arguments) == 0
     written = capsys.readouterr().out.split()
+    monkeypatch.setenv("QIG_STORE", str(tmp_path / "nowhere"))
+    arguments += ["--store", str(tmp_path / "store")]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.split() == written
     assert sorted(path.rpartition(".")[2] for path in written) == ["csv", "md", "pdf", "png"]
     frame = pd.read_csv(next(path for path in written if path.endswith(".csv")))
     assert set(frame.site) == {"attn_in", "mlp_in", "mlp_out"} and frame.weight_share.max() <= 1

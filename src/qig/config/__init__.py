@@ -55,3 +55,8 @@ def method_name(choices: Mapping[str, str]) -> str:
 def conf_dir() -> Path:
     """Where the YAML files are: ``conf`` in the package, which in a clone is a link to the folder at the top."""
     return Path(__file__).resolve().parents[1] / "conf"
+
+
+def default_store() -> Path:
+    """``store`` as ``config.yaml`` has it: QIG_STORE, or else ``outputs/store``."""
+    return Path(OmegaConf.load(conf_dir() / "config.yaml").store)

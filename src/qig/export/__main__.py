@@ -7,9 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from qig.config import conf_dir
+from qig.config import default_store
 from qig.errors import QigError
 
 GIGABYTE = 10**9
@@ -17,14 +15,13 @@ GIGABYTE = 10**9
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 when there is nothing exported, or what is there is not the run's export."""
-    store = OmegaConf.load(conf_dir() / "config.yaml").store
     parser = argparse.ArgumentParser(prog="qig-export", description=__doc__)
     parser.add_argument(
         "run",
         help="a run's id (the closing table shows its beginning), its folder STORE/runs/ID, or its job's output folder",
     )
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="directory to write, not there or empty")
-    parser.add_argument("--store", type=Path, default=Path(store), help="where the run is (default: %(default)s)")
+    parser.add_argument("--store", type=Path, default=default_store(), help="where the run is (default: %(default)s)")
     parser.add_argument("--shard-size", type=float, default=5, metavar="GB", help="largest file (default: %(default)s)")
     parser.add_argument("--verify", action="store_true", help="write nothing: derive every tensor anew and compare")
     options = parser.parse_args(arguments)

@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from omegaconf import OmegaConf
 from scipy.stats import rankdata
 
 from qig.blockwise.capture import recording
-from qig.config import conf_dir
+from qig.config import default_store
 from qig.data.calibration import CalibrationBatch
 from qig.errors import QigError, StoreError
 from qig.models.loading import LoadedModel
@@ -129,8 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m qig.report.massive", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="id of a run that weighs tokens")
-    store = OmegaConf.load(conf_dir() / "config.yaml").store
-    parser.add_argument("--store", type=Path, default=Path(store), help="where the run is (default: %(default)s)")
+    parser.add_argument("--store", type=Path, default=default_store(), help="where the run is (default: %(default)s)")
     parser.add_argument("--to", type=Path, required=True, help="folder to write the table and the figure into")
     options = parser.parse_args(arguments)
     try:

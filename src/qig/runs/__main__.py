@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from qig.config import conf_dir
+from qig.config import default_store
 from qig.errors import QigError
 
 COMMANDS = ("list", "show", "compare", "verify", "prune", "repro")
@@ -21,13 +19,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: that of the subcommand; 1 with one message for a mistake of the user."""
     parser = argparse.ArgumentParser(prog="qig-runs", description=__doc__)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    store = OmegaConf.load(conf_dir() / "config.yaml").store
     for name in COMMANDS:
         module = import_module(f"qig.runs.{name}")
         about = module.__doc__.partition("``: ")[2]
         sub = subparsers.add_parser(name, help=about.partition("\n")[0], description=about[:1].upper() + about[1:],
                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-        sub.add_argument("--store", type=Path, default=Path(store), help="the store (default: %(default)s)")
+        sub.add_argument("--store", type=Path, default=default_store(), help="the store (default: %(default)s)")
         module.add_arguments(sub)
         sub.set_defaults(action=module.run)
     options = parser.parse_args(arguments)
