@@ -18,6 +18,7 @@ from qig.config.schema import Config
 from qig.config.validation import needs_calibration, needs_gradients
 from qig.data.sets import content_hash
 from qig.errors import ConfigError
+from qig.heap import give_back
 from qig.store import Store, find_damage, write_json, write_manifest
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Stages:
         keys = self.keys(config)
         title = f"{config.model.name} {config.quant.name} {config.method}"
         folder, cached = self.store.make("runs", keys.run, lambda f: self._make(f, config, keys, title))
+        if not cached:
+            give_back()
         log.info("%s: %s %s", title, "already in the store, run" if cached else "run", folder.name)
         return keys.run, cached
 
