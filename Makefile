@@ -18,7 +18,7 @@ help:
 	@echo "make speed    results/export_speed anew: size and speed of exported checkpoints (about 10 minutes)"
 	@echo "make faults   results/reliability anew: runs are killed, damaged, starved, crowded (about 20 minutes)"
 	@echo "make fuzz     results/fuzz anew: inputs that nobody would write, into all that reads (about 15 minutes)"
-	@echo "make bench    results/benchmarks anew: calibration beside the published cost structure (about an hour)"
+	@echo "make bench    results/benchmarks anew: calibration beside the published cost structure (about two hours)"
 	@echo "make launchers  results/launchers.md anew: 24 runs on every launcher, two of which fail at first (10 to 40 minutes)"
 	@echo "make test     all tests (about 15 minutes on 2 cores)"
 	@echo "make lint     ruff"
@@ -93,11 +93,12 @@ smol-study smol-images smol-leverage:
 # Times and memory, docs/PERFORMANCE.md; in processor seconds, but best on a machine that does little else.
 bench: $(VENV)/.installed
 	$(BIN)/qig-bench startup
-	$(BIN)/qig-bench evaluation
-	$(BIN)/qig-bench accuracy
-	$(BIN)/qig-bench calibration --shape qwen2_vl_0_5b
-	$(BIN)/qig-bench published --shape qwen2_vl_0_5b
-	$(BIN)/qig-bench scaling --shape qwen2_vl_0_5b
+	OMP_NUM_THREADS=1 $(BIN)/qig-bench evaluation
+	OMP_NUM_THREADS=1 $(BIN)/qig-bench accuracy
+	OMP_NUM_THREADS=1 $(BIN)/qig-bench calibration --shape qwen2_vl_0_5b
+	OMP_NUM_THREADS=1 $(BIN)/qig-bench published --shape qwen2_vl_0_5b
+	OMP_NUM_THREADS=1 $(BIN)/qig-bench published --shape qwen2_vl_0_5b --settings w4a8
+	OMP_NUM_THREADS=1 $(BIN)/qig-bench scaling --shape qwen2_vl_0_5b
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pip check

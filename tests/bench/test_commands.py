@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 from omegaconf import OmegaConf
@@ -33,6 +34,7 @@ def run(tmp_path, capsys, *arguments) -> dict:
     assert file.with_suffix(".md").read_text().strip() == table.strip() and "|" in table
     found = json.loads(file.read_text())
     assert found["cpu"]["model"] and found["packages"]["torch"]
+    assert found["command"] == shlex.join(["qig-bench", *arguments, "--to", str(tmp_path)])
     return found
 
 
@@ -55,7 +57,7 @@ def test_calibration(tmp_path, small, capsys):
 
 
 def test_published_has_every_method_of_every_turn(tmp_path, small, capsys):
-    few = ["--samples", "2", "--few", "1", "--repetitions", "2", "--settings", "w3a16"]
+    few = ["--samples", "2", "--few", "1", "--repetitions", "2", "--methods", PLAIN, *METHODS]
     found = run(tmp_path, capsys, "published", FEW[0], "--shape", small, "--device", "cpu", *few)
     assert {row["method"] for row in found["rows"]} == {PLAIN, *METHODS} and len(found["raw"]) == 2 * 4
     nodes = {row["method"]: row["nodes"]["mlp_in"] for row in found["rows"]}

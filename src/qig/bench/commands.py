@@ -28,7 +28,7 @@ def calibration(options: Namespace) -> str:
     work = _work(options)
     rows, about = foreseen_and_measured(work)
     return results.write(
-        options.to, f"calibration_{work.name}_{work.config.quant.name}_{work.device.type}",
+        options.to, options.typed, f"calibration_{work.name}_{work.config.quant.name}_{work.device.type}",
         f"Calibration of {work.blocks} blocks of {work.name}", about, rows,
         {"what": "", "foreseen": "foreseen:,.2f", "measured": "measured:,.2f", "unit": ""}, work.device,
     )  # fmt: skip
@@ -45,7 +45,7 @@ def published(options: Namespace) -> str:
 def _published(options: Namespace, work: Work, few: Work, turns: list[Turn]) -> str:
     sizes = sorted(batch.kinds.numel() for batch in work.batches)
     return results.write(
-        options.to, "_".join(["published", work.name, *options.settings, work.device.type]),
+        options.to, options.typed, "_".join(["published", work.name, *options.settings, work.device.type]),
         f"Calibration beside the published cost structure: {work.name}",
         f"{work.blocks} block(s) with random weights and synthetic outliers, {work.samples} samples, "
         f"{work.tokens:,} tokens in {len(sizes)} micro-batches of up to {sizes[-1]}, {work.config.model.dtype}. "
@@ -75,7 +75,7 @@ def accuracy(options: Namespace) -> str:
 
 def _accuracy(options: Namespace, sites: list[SiteAccuracy], device: torch.device) -> str:
     return results.write(
-        options.to, "accuracy", "Token weights and scales against a fine rule",
+        options.to, options.typed, "accuracy", "Token weights and scales against a fine rule",
         f"{options.samples} samples; reference: a midpoint rule of {options.nodes} nodes, everything else alike. "
         "`ours`: the default rule; `plain`: 32 points from the left, as released. Spearman's correlation of the "
         "weights of all real tokens, the least over the blocks; at how many sites the search chooses the same scale.",
@@ -90,7 +90,8 @@ def scaling(options: Namespace) -> str:
     device = torch.device(device_name(options.device))
     measured = points(options.shape, options.setting, options.samples, options.plain, str(device))
     return results.write(
-        options.to, f"scaling_{options.shape}_{device.type}", f"Growth of time and memory: {options.shape}",
+        options.to, options.typed, f"scaling_{options.shape}_{device.type}",
+        f"Growth of time and memory: {options.shape}",
         f"{options.setting}; random blocks, samples of about 400 tokens; each point in a process of its own. {SECONDS} "
         "Peak: highest resident size above that with the model. `all samples at once` is how the release runs a block.",
         scaling_rows(measured),
@@ -105,7 +106,8 @@ def evaluation(options: Namespace) -> str:
     device = torch.device(device_name(options.device))
     rows = throughput(options.model, options.settings, options.questions, options.repetitions, device)
     return results.write(
-        options.to, f"evaluation_{options.model}_{device.type}", f"Evaluation throughput: {options.model}",
+        options.to, options.typed, f"evaluation_{options.model}_{device.type}",
+        f"Evaluation throughput: {options.model}",
         f"{options.questions} questions, answers and likelihoods, medians of {options.repetitions} turns. {SECONDS}",
         rows,
         {"setting": "", "seconds": "seconds:.2f", "least": "least:.2f", "most": "most:.2f",
@@ -116,7 +118,7 @@ def evaluation(options: Namespace) -> str:
 
 def startup(options: Namespace) -> str:
     return results.write(
-        options.to, "startup", "Start-up",
+        options.to, options.typed, "startup", "Start-up",
         f"Medians of {options.repetitions} starts, each a process of its own. What else the machine does counts by the "
         "clock.",
         starts(options.repetitions),

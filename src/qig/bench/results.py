@@ -18,6 +18,7 @@ from qig.store import write_json
 
 def write(
     folder: Path,
+    command: str,
     name: str,
     title: str,
     about: str,
@@ -30,6 +31,7 @@ def write(
     """Write the files and return the Markdown.
 
     Args:
+        command: as it was typed, for the JSON.
         about: what was measured, in a sentence or more.
         rows: of the table; ``columns``: their keys and titles (none: the key), with a format behind a colon.
         raw: single measurements, for the JSON.
@@ -42,7 +44,8 @@ def write(
     body = [[_cell(row.get(key), form) for key, (_, form) in _parsed(columns)] for row in rows]
     table = tabulate(body, [title for _, (title, _) in _parsed(columns)], tablefmt="pipe", disable_numparse=True)
     text = f"# {title}\n\n{about}\n\n{table}\n\n{where}; versions, commit and single measurements in {name}.json.\n"
-    write_json(folder / f"{name}.json", json.loads(json.dumps({"rows": rows, "raw": raw, **machine}, default=str)))
+    found = {"command": command, "rows": rows, "raw": raw, **machine}
+    write_json(folder / f"{name}.json", json.loads(json.dumps(found, default=str)))
     write_atomically(folder / f"{name}.md", text)
     if draw is not None:
         with styled():
