@@ -1,0 +1,156 @@
+"""``python -m qig.report.exponents``: how far do token weights move the search?
+
+For each input that is scaled the search chooses an exponent. Weights that leave them all where the control has them
+quantize the very same model, unless they enter the scales in another way, too (``equalization.statistic``). The
+command reads an experiment's folder in ``results/`` and the run records beside it, counts for each arm the inputs
+whose exponent is not the one that the first control has with the same calibration seed, and sets beside it what
+another calibration seed does to the control.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qig.errors import QigError, StoreError
+from qig.experiment.gather import table_of
+from qig.experiment.spec import Table
+from qig.report.figures.style import SITES
+from qig.report.render import write_atomically
+from qig.report.tables.markdown import pipe
+from qig.report.tables.write import RECORDS
+
+Exponents = dict[tuple[int, str], float]
+"""Block and site to the exponent that the search chose there."""
+
+
+def exponents_of(record: dict[str, Any]) -> Exponents:
+    """Of the sites that a run's search looked at."""
+    return {(site["block"], site["site"]): site["exponent"] for site in record.get("sites") or ()
+            if site.get("exponents")}
+
+
+def moved(pairs: Iterable[tuple[Exponents, Exponents]]) -> dict[str, float]:
+    """Shares of the sites at which the two of a pair differ.
+
+    Returns ``moved`` (mean over the pairs), ``least``, ``most``, and for each of :data:`SITES` that was searched its
+    own mean.
+
+    Raises:
+        StoreError: the two of a pair were not searched at the same sites, or nowhere.
+    """
+    shares, by_site = [], {}
+    for one, other in pairs:
+        if not one or one.keys() != other.keys():
+            raise StoreError(f"two runs searched at {len(one)} and {len(other)} inputs; expected the same ones")
+        differ = {place: one[place] != other[place] for place in one}
+        shares.append(float(np.mean(list(differ.values()))))
+        for name in SITES:
+            if found := [value for (_, site), value in differ.items() if site == name]:
+                by_site.setdefault(name, []).append(float(np.mean(found)))
+    return {"moved": float(np.mean(shares)), "least": min(shares), "most": max(shares),
+            **{name: float(np.mean(found)) for name, found in by_site.items()}}
+
+
+def data(folder: Path) -> tuple[pd.DataFrame, Table]:
+    """A row a cell of the experiment in ``folder``, with the columns of :func:`moved`; and how it is tabulated.
+
+    The control's row compares it with itself under another calibration seed, all pairs of seeds; it is missing where
+    there is one seed.
+
+    Raises:
+        StoreError: the folder is no experiment's, a record is missing, or nothing was searched.
+    """
+    sidecar = _sidecar(folder)
+    table = table_of(sidecar["experiment"], sidecar["overrides"])
+    if not table.controls:
+        raise StoreError(f"experiment {sidecar['experiment']} has no control to compare with")
+    control = table.controls[0]
+    keys = [key for key in (*table.rows, *table.columns) if key != "arm"]
+    rows = []
+    for cell in (cell for cell in sidecar["cells"] if cell["metric"] == table.metrics[0]):
+        own = [_exponents(folder, run) for run in cell["runs"]]
+        if cell["arm"] == control:
+            pairs = list(combinations(own, 2))
+        else:
+            pairs = [(one, _exponents(folder, run)) for one, run in
+                     zip(own, cell.get(f"vs_{control}_runs", ()), strict=True)]
+        if pairs:
+            named = {key: cell[key] for key in keys} | {"arm": cell["arm"]}
+            rows.append({**named, "pairs": len(pairs), "inputs": len(own[0]), **moved(pairs)})
+    return pd.DataFrame(rows), table
+
+
+def page(frame: pd.DataFrame, table: Table, command: str) -> str:
+    """The numbers in Markdown, in percent."""
+    control = table.controls[0]
+    keys = [key for key in (*table.rows, *table.columns) if key != "arm"]
+    sites = [name for name in SITES if name in frame]
+    lines = [[*(table.label(key, row[key]) for key in keys), _arm(table, row["arm"]), str(row["pairs"]),
+              _percent(row["moved"]), f"{_percent(row['least'])} to {_percent(row['most'])}",
+              *(_percent(row[name]) for name in sites)] for row in frame.to_dict("records")]
+    heads = [*keys, "arm", "pairs", "moved, %", "least to most", *(f"{SITES[name]}, %" for name in sites)]
+    about = (
+        f"Of {_counts(frame)} inputs that are scaled, the share at which an arm's search chose another exponent than "
+        f"that of {table.label('arm', control)} with the same calibration seed. {_arm(table, control)}: what one "
+        f"calibration seed chose beside another.\n\n{pipe(heads, lines, len(keys) + 1)}\n\nMade by `{command}`."
+    )
+    return f"## Exponents that the weights move\n\n{about}\n"
+
+
+def _arm(table: Table, arm: str) -> str:
+    return f"{table.label('arm', arm)}, other seeds" if arm == table.controls[0] else table.label("arm", arm)
+
+
+def _counts(frame: pd.DataFrame) -> str:
+    return " or ".join(map(str, sorted(set(frame["inputs"]))))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _sidecar(folder: Path) -> dict[str, Any]:
+    for file in sorted(folder.glob("*.json")):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if "experiment" in found and "cells" in found:
+            return found
+    raise StoreError(f"{folder} holds no table of an experiment, which qig-report NAME --to ... writes")
+
+
+def _exponents(folder: Path, run: str) -> Exponents:
+    file = folder.parent / RECORDS / f"{run}.json"
+    try:
+        return exponents_of(json.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise StoreError(f"the record of run {run} is not in {file.parent}: {error.strerror}") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 1 after a message about what cannot be done."""
+    parser = argparse.ArgumentParser(prog="python -m qig.report.exponents", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="an experiment's folder, such as results/real_weights; written into")
+    folder = parser.parse_args(arguments).folder
+    try:
+        frame, table = data(folder)
+        written = [folder / "exponents.csv", folder / "exponents.md"]
+        write_atomically(written[0], frame.to_csv(index=False))
+        write_atomically(written[1], page(frame, table, f"python -m qig.report.exponents {folder.as_posix()}"))
+        print(*written, sep="\n")
+    except QigError as error:
+        print(f"qig.report.exponents: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
