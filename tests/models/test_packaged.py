@@ -55,7 +55,7 @@ def pip_that_finds(monkeypatch):
             ) as z:
                 for name, content in files.items():
                     z.writestr(name, content)
-            assert command[-1] == "a-package==1.0" and "--no-deps" in command
+            assert command[-1] == "a-package==1.0" and {"--no-deps", "--only-binary=:all:"} <= set(command)
             return type("Done", (), {"returncode": 0})
 
         monkeypatch.setattr(conversion.subprocess, "run", run)
@@ -122,6 +122,33 @@ def test_a_checkpoint_is_made_once_and_always_checked(reads_family, tmp_path, mo
     assert capsys.readouterr().out.count(f"checked {NAME}") == 3
 
 
+def test_what_fails_its_check_is_not_kept(reads_family, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("QIG_CACHE", str(tmp_path))
+    monkeypatch.setattr(conversion, "measure", lambda *_: Found(7.0, 1.0))
+    assert made_by(NAME, "--source", "x/weights.gguf", monkeypatch=monkeypatch) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {NAME}: nll is 7, expected about 2.6") and "--source names something else" in said
+    assert not any((tmp_path / "packaged").iterdir())
+    with pytest.raises(ModelError, match="has not been made yet"):
+        packaged.checkpoint_dir(NAME)
+
+
+def test_one_that_no_longer_passes_is_said_with_its_folder(reads_family, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("QIG_CACHE", str(tmp_path))
+    described = describe(NAME)
+    monkeypatch.setattr(conversion, "measure", lambda *_: Found(described.nll, described.largest_activation))
+    assert made_by(NAME, "--source", "x/weights.gguf", monkeypatch=monkeypatch) == 0
+    monkeypatch.setattr(conversion, "measure", lambda *_: Found(7.0, 1.0))
+    assert made_by(NAME, monkeypatch=monkeypatch) == 1
+    assert f"remove {packaged.checkpoint_dir(NAME)}, and it is made anew" in capsys.readouterr().err
+
+
+def test_a_python_without_topics_is_told(family_checkpoint, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
+    with pytest.raises(ModelError, match="this Python has no topics to check it on"):
+        conversion.on_topics(family_checkpoint("llama"))
+
+
 def test_an_interrupted_rewriting_leaves_nothing(reads_family, tmp_path, monkeypatch):
     def fails(*_, **__):
         raise KeyboardInterrupt
@@ -144,12 +171,13 @@ def test_measure_is_transformers_own_loss_and_the_largest_state(family_checkpoin
     with torch.no_grad():
         losses = [float(model(input_ids=w, labels=w).loss) * (w.shape[1] - 1) for w in windows]
         inputs = []
-        for layer in model.model.layers[1:]:
+        for layer in model.model.layers:
             layer.register_forward_pre_hook(lambda _, args: inputs.append(float(args[0].abs().max())))
-        model(input_ids=windows[0])
-    assert len(windows) > 1
+        for window in windows:
+            model(input_ids=window)
+    assert len(windows) > 1 and len(inputs) == len(windows) * len(model.model.layers)
     assert found.nll == pytest.approx(sum(losses) / sum(w.shape[1] - 1 for w in windows), rel=1e-5)
-    assert found.largest_activation >= max(inputs)
+    assert found.largest_activation == pytest.approx(max(inputs))
 
 
 @pytest.mark.parametrize(

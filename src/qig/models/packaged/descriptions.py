@@ -56,7 +56,7 @@ class Package:
         for name, tolerance in TOLERANCES.items():
             value, expected = getattr(found, name), getattr(self, name)
             if abs(value / expected - 1) > tolerance:
-                raise ModelError(f"{folder}: {name} is {value:.5g}, expected about {expected:.5g}")
+                raise ModelError(f"{name} is {value:.5g}, expected about {expected:.5g}")
         return (
             f"NLL {found.nll:.3f}, largest residual activation {found.largest_activation:,.0f} on the first 4,096 "
             "tokens of pydoc's topics, as expected. Its weights have been through 4 bits once already."
@@ -107,7 +107,7 @@ class Assembly:
         found = accuracy_of(folder, evaluation_set(per_type=self.questions), 16)
         mean = sum(found.values()) / len(found)
         if abs(mean - self.accuracy) > ACCURACY_TOLERANCE:
-            raise ModelError(f"{folder}: accuracy is {mean:.3f}, expected about {self.accuracy:.3f}; by type {found}")
+            raise ModelError(f"accuracy is {mean:.3f}, expected about {self.accuracy:.3f}; by type {found}")
         return f"{mean:.1%} of DigitGrid's test questions answered, {self.questions} of each of {len(found)} types."
 
 
