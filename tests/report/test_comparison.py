@@ -5,6 +5,7 @@ import pytest
 from qig.errors import EvaluationError
 from qig.report.comparison import Compared, by_type, comparison
 from qig.report.records import load_run
+from qig.report.tables.paired import aligned
 
 # Two questions an image: images score (2/2, 1/2), so resampled means are 1, 3/4 and 1/2 with odds 1:2:1.
 RIGHT = (1, 1, 0, 1)
@@ -63,6 +64,24 @@ def test_several_tasks_get_a_column_each_and_their_mean(store):
 def test_the_mean_over_tasks_weighs_tasks_not_samples(store, task_samples):
     store.run("a", samples=task_samples("big", [1] * 6) + task_samples("small", [0] * 2))
     assert comparison([Compared(run) for run in load(store, "a")])["accuracy"].iloc[0] == 0.5
+
+
+def test_running_text_beside_a_task_stands_by_itself(store, task_samples):
+    """Its likelihoods are nats a token, the task's nats an answer."""
+    text = {"evaluation.text": {"corpus": "python_docs", "window": 8}}
+    for name, scores, nll in (("a", [1, 1, 0, 0], 4.0), ("b", [1, 0, 0, 0], 5.0)):
+        samples = task_samples("task0", scores, nll=nll) + task_samples("python_docs", [0.2, 0.4], nll=0.1)
+        store.run(name, samples=samples, config=text)
+    run, rtn = runs = load(store, "a", "b")
+    row = comparison([Compared(run, rtn=rtn)]).iloc[0]
+    assert (row["accuracy"], row["nll"], row["samples"]) == (0.5, 4.0, 4)
+    assert (row["accuracy.task0"], row["accuracy.python_docs"]) == (0.5, pytest.approx(0.3))
+    assert (row["vs_rtn"], row["nll_vs_rtn"]) == (0.25, -1.0) and row["vs_rtn_p"] == 1.0
+    values, _, strata = aligned(runs, "nll")
+    assert values.tolist() == [[4.0] * 4, [5.0] * 4] and set(strata) == {"task0"}
+    assert aligned(runs, "nll", "python_docs")[0].tolist() == [[0.1] * 2] * 2
+    store.run("alone", samples=task_samples("python_docs", [0.2, 0.4], nll=0.1), config=text)
+    assert comparison([Compared(*load(store, "alone"))]).iloc[0]["accuracy"] == pytest.approx(0.3)
 
 
 def test_different_samples_are_refused(store, task_samples):

@@ -34,8 +34,9 @@ def comparison(rows: Sequence[Compared]) -> pd.DataFrame:
     in ``.attrs["config"]``); ``accuracy`` and, with several tasks, ``accuracy.<task>`` (``.attrs["tasks"]``);
     ``vs_16bit``, ``vs_rtn`` (paired differences of accuracy, with McNemar's exact ``_p``); ``nll``, ``nll_vs_16bit``,
     ``nll_vs_rtn``; all of these with ``_low`` and ``_high``; then sample count, costs and the ids of the runs.
-    Over several tasks an accuracy, NLL or difference is the mean of the tasks' values. ``calibration_seconds`` goes
-    from the calibration samples to the quantized model. ``.attrs["nouns"]`` says what samples and their clusters are.
+    Over several tasks an accuracy, NLL or difference is the mean of the tasks' values (``Run.combined``).
+    ``calibration_seconds`` goes from the calibration samples to the quantized model. ``.attrs["nouns"]`` says what
+    samples and their clusters are.
     Raises EvaluationError when a run and its baseline were not evaluated on the same samples.
     """
     import pandas as pd
@@ -87,11 +88,11 @@ def check_paired(run: Run, baseline: Run) -> None:
 
 
 def _scores(row: Compared, tasks: Sequence[str]) -> dict[str, Any]:
-    samples = row.run.by_task
+    samples, by_task = row.run.combined, row.run.by_task
     cells = _triple("accuracy", _mean(samples, "score"))
     if len(tasks) > 1:
         for task in tasks:
-            one = {task: samples[task]} if task in samples else {}
+            one = {task: by_task[task]} if task in by_task else {}
             cells |= _triple(f"accuracy.{task}", _mean(one, "score"))
     cells |= _triple("nll", _mean(samples, "nll"))
     for name, baseline in zip(BASELINES, (row.sixteen_bit, row.rtn), strict=True):

@@ -50,8 +50,7 @@ def _model_bytes(run: Run, _: Run | None) -> float:
 
 def _perplexity(run: Run, _: Run | None) -> float:
     """``exp`` of the mean negative log-likelihood of a token of running text; NaN for a benchmark of questions."""
-    text = (run.config["evaluation"].get("text") or {}).get("corpus")
-    return math.exp(run.record["metrics"][text]["nll"]) if text else math.nan
+    return math.exp(run.record["metrics"][run.corpus]["nll"]) if run.corpus else math.nan
 
 
 def _number(value: float | None) -> float:

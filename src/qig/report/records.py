@@ -99,6 +99,19 @@ class Run:
         return tasks
 
     @property
+    def combined(self) -> dict[str, dict[str, Mapping[str, Any]]]:
+        """Those of ``by_task`` that one number may sum up: the benchmarks, or running text where it is alone.
+
+        Text has nats a token and the most likely tokens, a benchmark nats an answer and right answers.
+        """
+        return {task: samples for task, samples in self.by_task.items() if task != self.corpus} or self.by_task
+
+    @property
+    def corpus(self) -> str | None:
+        """The running text that was evaluated, as a task of that name."""
+        return (self.config["evaluation"].get("text") or {}).get("corpus")
+
+    @property
     def quantized_folder(self) -> Path | None:
         """Folder of the quantized stage; None for a run that quantizes nothing."""
         key = self.record["stages"].get("quantized")
@@ -147,12 +160,14 @@ class Nouns(NamedTuple):
     one: str
 
 
+QUESTIONS = Nouns("questions", "on", "images", "an image")
+PASSAGES = Nouns("passages", "of", "documents", "a document")
+
+
 def nouns(runs: Sequence[Run]) -> Nouns:
-    """Those of benchmarks, or of running text."""
+    """Those of what is ``combined``: of benchmarks, or of running text."""
     asked = any(run.config["evaluation"].get("tasks", True) for run in runs)
-    if asked:
-        return Nouns("questions", "on", "images", "an image")
-    return Nouns("passages", "of", "documents", "a document")
+    return QUESTIONS if asked else PASSAGES
 
 
 def load_run(store: Path, run_id: str) -> Run:

@@ -14,6 +14,7 @@ from qig.report.records import load_run
 from qig.report.statistics import compare
 from qig.report.tables.cells import cells
 from qig.report.tables.winners import winners
+from qig.report.tables.write import write_experiment
 
 SCORES = {"16 bit": [1, 1, 1, 1, 1, 1, 1, 1], "CWE": [1, 0, 1, 0, 1, 0, 0, 0], "MBQ": [1, 0, 1, 1, 1, 0, 1, 0],
           "QIG": [1, 1, 1, 1, 1, 1, 1, 0]}
@@ -150,6 +151,17 @@ def test_the_best_is_held_against_the_second_best(made):
     expected = compare(np.subtract(SCORES["QIG"], SCORES["MBQ"]), [0, 0, 1, 1, 2, 2, 3, 3])
     assert (duel["best"], duel["second"], duel["difference"], duel["p"]) == ("QIG", "MBQ", 2 / 8, expected.p)
     assert (duel["runs"], duel["second_runs"], duel["holm"]) == ("r3", "r2", duel["p"])
+
+
+def test_on_a_single_image_the_best_is_best_and_nothing_is_tested(made, tmp_path):
+    found = made([("CWE", {}, [1, 0]), ("MBQ", {}, [0, 0]), ("QIG", {}, [1, 1])])
+    frame = cells(found)
+    assert by_arm(frame, "QIG")["mark"] == "best" and frame["vs_CWE_holm"].isna().all()
+    duel = winners(found, frame).iloc[0]
+    assert (duel["best"], duel["second"], duel["difference"]) == ("QIG", "CWE", 0.5)
+    assert math.isnan(duel["p"]) and math.isnan(duel["holm"])
+    write_experiment(found, tmp_path / "results")
+    assert "in 0 of them after Holm" in (tmp_path / "results" / "fake" / "fake.md").read_text()
 
 
 def test_a_tie_has_no_winner(made):

@@ -38,8 +38,8 @@ def cells(found: Found) -> pd.DataFrame:
         part = [_line(found, place, name) for place in made]
         _rank(found, name, part, made)
         for control in found.table.controls:
-            _correct(f"vs_{control}", [line for line, place in zip(part, made, strict=True)
-                                       if place.arm not in found.table.references])
+            rivals = [line for line, place in zip(part, made, strict=True) if place.arm not in found.table.references]
+            correct(rivals, f"vs_{control}_p", f"vs_{control}_holm")
         lines += part
     return pd.DataFrame(lines)
 
@@ -129,8 +129,8 @@ def _rank(found: Found, name: str, lines: Sequence[dict], made: Sequence[Place])
             line["mark"] = marks.get(line["rank"], "") if len(marks) > 1 else ""
 
 
-def _correct(name: str, lines: Sequence[dict]) -> None:
-    """Holm's correction over all comparisons of one metric with one control."""
-    tested = [line for line in lines if not math.isnan(line[f"{name}_p"])]
-    for line, value in zip(tested, holm([line[f"{name}_p"] for line in tested]), strict=True):
-        line[f"{name}_holm"] = value
+def correct(lines: Sequence[dict], p: str, corrected: str) -> None:
+    """Set ``corrected`` of each line by Holm, over all of their ``p`` that are known; the others stay as they are."""
+    tested = [line for line in lines if not math.isnan(line[p])]
+    for line, value in zip(tested, holm([line[p] for line in tested]), strict=True):
+        line[corrected] = value

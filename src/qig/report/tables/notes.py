@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qig.experiment.gather import Found
 from qig.report.metrics import metric_of
 from qig.report.published.numbers import SOURCES, TRANSCRIBED
-from qig.report.records import Run, nouns
+from qig.report.records import PASSAGES, QUESTIONS, Nouns, Run, nouns
 from qig.report.tables.layout import Section, title
 
 if TYPE_CHECKING:
@@ -57,16 +57,21 @@ def measured(found: Found) -> str:
 
 
 def _benchmarks(runs: Sequence[Run]) -> str:
-    """``qig_digitgrid, 2,200 questions on 200 images``; of the runs with the most."""
+    """``qig_digitgrid: 2,200 questions on 200 images``; of the runs with the most."""
     found: dict[str, tuple[int, int]] = {}
-    called = nouns(runs)
+    texts = {run.corpus for run in runs}
     for run in {run.record["stages"]["evaluation"]: run for run in runs}.values():
         for task, samples in run.by_task.items():
             clusters = len({line["cluster"] for line in samples.values()})
             found[task] = max(found.get(task, (0, 0)), (len(samples), clusters))
-    what = f"{called.samples} {called.preposition}"
-    return ", ".join(f"{task}: {samples:,} {what} {clusters:,} {called.clusters}" if clusters < samples else
-                     f"{task}: {samples:,} samples" for task, (samples, clusters) in found.items())
+    return ", ".join(f"{task}: {_counted(samples, clusters, PASSAGES if task in texts else QUESTIONS)}"
+                     for task, (samples, clusters) in found.items())
+
+
+def _counted(samples: int, clusters: int, called: Nouns) -> str:
+    if clusters == samples:
+        return f"{samples:,} samples"
+    return f"{samples:,} {called.samples} {called.preposition} {clusters:,} {called.clusters}"
 
 
 def power_line(found: Found, frame: pd.DataFrame, name: str) -> str:

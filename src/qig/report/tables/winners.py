@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from qig.evaluation.statistics import holm
 from qig.experiment.gather import Found
 from qig.report.metrics import metric_of
 from qig.report.statistics import compare, detectable
+from qig.report.tables.cells import correct
 from qig.report.tables.paired import aligned
 from qig.report.tables.places import Place, places, run_ids
 
@@ -40,8 +40,7 @@ def winners(found: Found, frame: pd.DataFrame) -> pd.DataFrame:
             if len(ranked) > 1 and ranked[1][0] > 1:
                 duel = _duel(name, ranked[0][1], ranked[1][1], last)
                 part.append({**dict(zip(context, key, strict=True)), "metric": name, **duel})
-        for line, value in zip(part, holm([line["p"] for line in part]), strict=True):
-            line["holm"] = value
+        correct(part, "p", "holm")
         lines += part
     return pd.DataFrame(lines)
 
