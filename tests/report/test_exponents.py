@@ -69,19 +69,34 @@ def test_with_one_seed_the_control_has_no_row(folder):
     assert list(data(folder)[0]["arm"]) == ["Gradient"]
 
 
-def test_what_cannot_be_compared_is_told(folder, capsys):
-    record = folder.parent / "records" / "Gradient1.json"
-    record.write_text(json.dumps({"sites": [site(place, 0.2) for place in PLACES[:3]]}))
-    with pytest.raises(StoreError, match="searched at 3 and 4 inputs"):
-        data(folder)
-    record.write_text(json.dumps({"sites": []}))
-    with pytest.raises(StoreError, match="searched at 0 and 4 inputs"):
-        data(folder)
-    record.unlink()
+def record_of(folder, run, sites):
+    (folder.parent / "records" / f"{run}.json").write_text(json.dumps({"sites": sites}))
+
+
+def test_an_arm_that_was_searched_elsewhere_or_not_at_all_has_no_row(folder, capsys):
+    found = json.loads((folder / "real_weights.json").read_text())
+    for arm, places in {"GPTQ": [], "Fewer": PLACES[:3]}.items():
+        named = {"quant": "w3a16_g64", "method": "awq", "arm": arm, "metric": "nll"}
+        found["cells"].append(named | {"runs": [f"{arm}0"], "vs_Uniform_runs": ["Uniform0"]})
+        record_of(folder, f"{arm}0", [site(place, 0.2) for place in places])
+    (folder / "real_weights.json").write_text(json.dumps(found))
+    assert list(data(folder)[0]["arm"]) == ["Uniform", "Gradient"]
+    for seed in range(2):
+        record_of(folder, f"Gradient{seed}", [])
+    assert main([str(folder)]) == 1
+    assert "no arm was searched where Uniform was" in capsys.readouterr().err
+
+
+def test_what_is_not_there_is_told(folder, capsys):
+    (folder.parent / "records" / "Gradient1.json").unlink()
     assert main([str(folder)]) == 1
     assert "record of run Gradient1 is not in" in capsys.readouterr().err
     assert main([str(folder.parent)]) == 1
     assert "holds no table of an experiment" in capsys.readouterr().err
+    file = folder / "real_weights.json"
+    file.write_text(file.read_text().replace('"experiment": "real_weights"', '"experiment": "findings"'))
+    with pytest.raises(StoreError, match="experiment findings has no arms and control to compare"):
+        data(folder)
 
 
 RESULTS = Path(__file__).parents[2] / "results"

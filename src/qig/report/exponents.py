@@ -39,18 +39,13 @@ def exponents_of(record: dict[str, Any]) -> Exponents:
 
 
 def moved(pairs: Iterable[tuple[Exponents, Exponents]]) -> dict[str, float]:
-    """Shares of the sites at which the two of a pair differ.
+    """Shares of the sites at which the two of a pair differ; both must have been searched at the same ones.
 
     Returns ``moved`` (mean over the pairs), ``least``, ``most``, and for each of :data:`SITES` that was searched its
     own mean.
-
-    Raises:
-        StoreError: the two of a pair were not searched at the same sites, or nowhere.
     """
     shares, by_site = [], {}
     for one, other in pairs:
-        if not one or one.keys() != other.keys():
-            raise StoreError(f"two runs searched at {len(one)} and {len(other)} inputs; expected the same ones")
         differ = {place: one[place] != other[place] for place in one}
         shares.append(float(np.mean(list(differ.values()))))
         for name in SITES:
@@ -64,35 +59,32 @@ def data(folder: Path) -> tuple[pd.DataFrame, Table]:
     """A row a cell of the experiment in ``folder``, with the columns of :func:`moved`; and how it is tabulated.
 
     The control's row compares it with itself under another calibration seed, all pairs of seeds; it is missing where
-    there is one seed.
+    there is one seed. Arms that were not searched at the control's inputs (RTN, GPTQ) have no row.
 
     Raises:
-        StoreError: the folder is no experiment's, a record is missing, or nothing was searched.
+        StoreError: the folder is no experiment's, a record is missing, or no arm was searched where the control was.
     """
     sidecar = _sidecar(folder)
     table = table_of(sidecar["experiment"], sidecar["overrides"])
-    if not table.controls:
-        raise StoreError(f"experiment {sidecar['experiment']} has no control to compare with")
+    if not table.controls or "arm" not in (*table.rows, *table.columns):
+        raise StoreError(f"experiment {sidecar['experiment']} has no arms and control to compare")
     control = table.controls[0]
-    keys = [key for key in (*table.rows, *table.columns) if key != "arm"]
     rows = []
     for cell in (cell for cell in sidecar["cells"] if cell["metric"] == table.metrics[0]):
         own = [_exponents(folder, run) for run in cell["runs"]]
-        if cell["arm"] == control:
-            pairs = list(combinations(own, 2))
-        else:
-            pairs = [(one, _exponents(folder, run)) for one, run in
-                     zip(own, cell.get(f"vs_{control}_runs", ()), strict=True)]
-        if pairs:
-            named = {key: cell[key] for key in keys} | {"arm": cell["arm"]}
+        others = [_exponents(folder, run) for run in cell.get(f"vs_{control}_runs", ())]
+        pairs = list(combinations(own, 2)) if cell["arm"] == control else list(zip(own, others, strict=False))
+        if pairs and all(one and one.keys() == other.keys() for one, other in pairs):
+            named = {key: cell[key] for key in _keys(table)} | {"arm": cell["arm"]}
             rows.append({**named, "pairs": len(pairs), "inputs": len(own[0]), **moved(pairs)})
+    if all(row["arm"] == control for row in rows):
+        raise StoreError(f"{folder}: no arm was searched where {control} was; expected an experiment whose arms search")
     return pd.DataFrame(rows), table
 
 
 def page(frame: pd.DataFrame, table: Table, command: str) -> str:
     """The numbers in Markdown, in percent."""
-    control = table.controls[0]
-    keys = [key for key in (*table.rows, *table.columns) if key != "arm"]
+    control, keys = table.controls[0], _keys(table)
     sites = [name for name in SITES if name in frame]
     lines = [[*(table.label(key, row[key]) for key in keys), _arm(table, row["arm"]), str(row["pairs"]),
               _percent(row["moved"]), f"{_percent(row['least'])} to {_percent(row['most'])}",
@@ -104,6 +96,11 @@ def page(frame: pd.DataFrame, table: Table, command: str) -> str:
         f"calibration seed chose beside another.\n\n{pipe(heads, lines, len(keys) + 1)}\n\nMade by `{command}`."
     )
     return f"## Exponents that the weights move\n\n{about}\n"
+
+
+def _keys(table: Table) -> list[str]:
+    """What names a cell beside its arm."""
+    return [key for key in (*table.rows, *table.columns) if key != "arm"]
 
 
 def _arm(table: Table, arm: str) -> str:

@@ -6,8 +6,10 @@ import json
 import re
 import shutil
 import subprocess
+from threading import Thread
 
 import pytest
+from filelock import FileLock
 
 from qig.experiment.gather import Found, Row
 from qig.experiment.spec import Published, Table
@@ -126,7 +128,8 @@ def test_passages_of_running_text_are_no_questions_and_sample_counts_may_differ(
     for arm, count in {"RTN": 2, "GPTQ": 4}.items():
         calibration = {"calibration": {"samples": [f"s{index}" for index in range(count)], "sha256": "0" * 64}}
         stages = {"quantized": f"q{arm}", "evaluation": f"e{arm}"} | calibration
-        name = store.run(arm, scores=[SCORES["CWE"]], config={"evaluation.tasks": []}, stages=stages)
+        config = {"evaluation.tasks": [], "evaluation.text": {"corpus": "task0", "window": 8}}
+        name = store.run(arm, scores=[SCORES["CWE"]], config=config, stages=stages)
         rows.append(Row(arm, {}, load_run(store.root, name)))
     table = Table(title="Text", caption="", rows=["arm"], columns=[], metrics=["nll"], controls=["RTN"])
     text = write_experiment(Found("text", (), table, rows), tmp_path / "results")[2].read_text()
@@ -172,6 +175,19 @@ def test_records_that_no_sidecar_names_any_more_are_removed(found, written, tmp_
     write_experiment(found, tmp_path / "results")
     assert not stray.exists()
     assert len(list(stray.parent.iterdir())) == 8
+
+
+def test_tables_of_one_folder_are_written_one_after_the_other(found, tmp_path):
+    """Each removes records that none names, and must not take those of another for such."""
+    root = tmp_path / "results"
+    root.mkdir()
+    with FileLock(root / ".lock"):
+        other = Thread(target=write_experiment, args=(found, root))
+        other.start()
+        other.join(0.5)
+        assert other.is_alive() and not (root / "records").exists()
+    other.join()
+    assert len(list((root / "records").iterdir())) == 8
 
 
 def test_figures_stand_beside_the_table(found, tmp_path):

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from qig.experiment.gather import Found
 from qig.report.figures.experiment import write_experiment_figures
 from qig.report.records import Run
@@ -50,9 +52,10 @@ def write_experiment(found: Found, root: Path) -> list[Path]:
     contents[f"{name}.json"] = json.dumps(sidecar(found, frame, duels, records, contents), indent=1) + "\n"
     folder = root / folder_name(found)
     folder.mkdir(parents=True, exist_ok=True)
-    for file, text in contents.items():
-        write_atomically(folder / file, text)
-    _keep(root, records)
+    with FileLock(root / ".lock"):  # what is no longer named must not be what another table is about to name
+        for file, text in contents.items():
+            write_atomically(folder / file, text)
+        _keep(root, records)
     arms = [(row.arm, row.run) for row in found.rows]
     drawn = write_experiment_figures(frame, arms, found.table, folder, found.figures)
     return [*(folder / file for file in contents), *drawn]
