@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+from itertools import product
 
 import pytest
 import torch
@@ -22,9 +24,10 @@ from transformers import (
 
 from qig.data.digitgrid import QUESTION_TYPES, SceneSampler, ask
 from qig.errors import ModelError
-from qig.models.smol_vision import HUB_NAME, parts
+from qig.models.smol_vision import HUB_NAME, PARTS, parts
 from qig.models.smol_vision.build import END, IMAGE_TOKENS, NAMED, build_model, build_processor
 from qig.models.smol_vision.slots import SLOTS, Slots
+from qig.models.smol_vision.train import main
 from qig.models.smol_vision.training import RECIPES, Adapter, Trainer
 from qig.models.tiny.packing import pack, packed_logits
 
@@ -34,7 +37,11 @@ ADAPTED = "adapter/adapter_model.safetensors"
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """A language model with random weights, and a tokenizer of single bytes with the marks of the real one."""
-    folder = tmp_path_factory.mktemp("base")
+    return made_base(tmp_path_factory.mktemp("base"), 64, 96, 4, 2)
+
+
+def made_base(folder, hidden, intermediate, heads, key_value_heads):
+    """Such a model of two layers, in ``folder``."""
     vocabulary = {letter: place for place, letter in enumerate(sorted(ByteLevel.alphabet()))}
     tokenizer = Tokenizer(BPE(vocabulary, merges=[]))
     tokenizer.pre_tokenizer, tokenizer.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
@@ -46,8 +53,9 @@ def base(tmp_path_factory):
     fast.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
-        hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        vocab_size=len(fast), tie_word_embeddings=True, max_position_embeddings=1024,
+        hidden_size=hidden, intermediate_size=intermediate, num_hidden_layers=2, num_attention_heads=heads,
+        num_key_value_heads=key_value_heads, vocab_size=len(fast), tie_word_embeddings=True,
+        max_position_embeddings=1024,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
@@ -144,3 +152,61 @@ def test_a_folder_without_parts_is_refused(base, tmp_path):
     processor = build_processor(base)
     with pytest.raises(ModelError, match="expected the folder of an earlier training"):
         parts.load(build_model(base, processor.tokenizer), tmp_path)
+
+
+def test_what_is_shipped_fits_the_model_that_is_built(tmp_path):
+    """On two layers as wide as those of SmolLM2-135M, which has thirty."""
+    base = made_base(tmp_path, 576, 1536, 9, 3)
+    model = build_model(base, build_processor(base).tokenizer)
+    linears = {name: module for name, module in model.model.language_model.layers[0].named_modules()
+               if isinstance(module, torch.nn.Linear)}  # fmt: skip
+    before = {name: value.clone() for name, value in parts._sight(model).state_dict().items()}
+    shutil.copy(PARTS / parts.SIGHT, tmp_path)
+    parts.load(model, tmp_path)  # refuses other names and other shapes
+    assert any(not torch.equal(before[name], value) for name, value in parts._sight(model).state_dict().items())
+    adapter = load_file(PARTS / ADAPTED)
+    expected = {}
+    for layer, (name, linear) in product(range(30), linears.items()):
+        place = f"base_model.model.layers.{layer}.{name}.lora_"
+        expected |= {f"{place}A.weight": (8, linear.in_features), f"{place}B.weight": (linear.out_features, 8)}
+    assert {name: tuple(value.shape) for name, value in adapter.items()} == expected and len(linears) == 7
+
+
+def test_a_saving_that_fails_leaves_what_was_saved_before(base, tmp_path, monkeypatch):
+    trainer, _ = trained(base, "together", 1)
+    parts.save(trainer.model, tmp_path, seen=True)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*.*")}
+    assert len(before) == 3
+    with torch.no_grad():
+        for value in trainer.model.parameters():
+            value += 1
+    with monkeypatch.context() as context, pytest.raises(OSError, match="No space left"):
+        context.setattr(parts, "_save_adapter", full_disk)
+        parts.save(trainer.model, tmp_path, seen=True)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*.*")} == before
+    parts.save(trainer.model, tmp_path, seen=True)
+    changed = {file for file in tmp_path.rglob("*.*") if file.read_bytes() != before[file]}
+    assert {file.suffix for file in changed} == {".safetensors"} and len(changed) == 2
+
+
+def full_disk(*_):
+    raise OSError(28, "No space left on device")
+
+
+def test_the_command_trains_saves_and_says_what_it_reached(base, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("QIG_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(base, tmp_path / "cache" / "packaged" / "smollm2_135m")
+    few = ["--steps", "1", "--images", "2", "--test-questions", "1", "--seed", "3"]
+    see, read, both = (tmp_path / name for name in ("see", "read", "both"))
+    assert main(["see", "--out", str(see), *few]) == main(["read", "--out", str(read), "--unlocked", *few]) == 0
+    assert main(["together", "--out", str(both), "--start", str(see), str(read), *few]) == 0
+    said = capsys.readouterr().out
+    assert f"saved to {both}" in said and all(type in said for type in QUESTION_TYPES)
+    record = json.loads((both / "training_together.json").read_text())
+    assert (record["start"], record["seed"], record["recipe"]["images"]) == (["see", "read"], 3, 2)
+    assert set(record["test_accuracy"]) == set(QUESTION_TYPES) and len(record["curve"]) == 1
+    assert json.loads((see / "training_see.json").read_text())["recipe"]["alignment_steps"] == 1
+    assert (both / parts.SIGHT).is_file() and (both / ADAPTED).is_file() and not (read / parts.SIGHT).exists()
+    monkeypatch.setenv("QIG_CACHE", str(tmp_path / "empty"))
+    assert main(["see", "--out", str(tmp_path / "never"), *few]) == 1
+    assert "has not been made yet" in capsys.readouterr().err and not (tmp_path / "never").exists()

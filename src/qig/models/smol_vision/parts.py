@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from peft import PeftModel
@@ -24,14 +25,23 @@ def _sight(model: InternVLForConditionalGeneration) -> nn.ModuleDict:
 
 
 def save(model: InternVLForConditionalGeneration, folder: Path, seen: bool) -> None:
-    """Tower and projector in float16 if they were trained, and the adapter if there is one by now."""
+    """Tower and projector in float16 if they were trained, and the adapter if there is one by now.
+
+    They replace what the folder holds once they are written: a training that is killed leaves what it had saved before.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    if seen:
-        values = {name: value.half().contiguous() for name, value in _sight(model).state_dict().items()}
-        save_file(values, folder / SIGHT)
-    language = model.model.language_model
-    if isinstance(language, PeftModel):
-        _save_adapter(language, folder / ADAPTER)
+    with TemporaryDirectory(dir=folder) as scratch:
+        new = Path(scratch)
+        if seen:
+            values = {name: value.half().contiguous() for name, value in _sight(model).state_dict().items()}
+            save_file(values, new / SIGHT)
+        language = model.model.language_model
+        if isinstance(language, PeftModel):
+            _save_adapter(language, new / ADAPTER)
+        for file in [file for file in new.rglob("*") if file.is_file()]:
+            target = folder / file.relative_to(new)
+            target.parent.mkdir(exist_ok=True)
+            file.replace(target)
 
 
 def _save_adapter(language: PeftModel, folder: Path) -> None:

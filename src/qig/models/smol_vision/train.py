@@ -19,8 +19,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m qig.models.smol_vision.train",
         description="Teach DigitGrid to a vision-language model on SmolLM2-135M. Stage `see`: tower and projector say "
         "what a picture shows in word embeddings. Stage `read`: a LoRA of the language model answers from such words. "
-        "Stage `together`: all of it answers from pictures. The first two can be trained side by side, an hour or more "
-        "of one core each. Needs `make smol` first.",
+        "Stage `together`: all of it answers from pictures. The first two can be trained side by side, 80 and 60 "
+        "minutes of one core. Needs `make smol-text` first.",
     )
     parser.add_argument("stage", choices=("see", "read", "together"))
     parser.add_argument("--out", required=True, type=Path, help="folder of what is trained; created if absent")

@@ -22,11 +22,11 @@ from qig.models.tiny.recipe import Curriculum, Recipe
 from qig.models.tiny.training import image_features, progress
 
 STAGES = ("see", "read", "together")
-_SHARED = {"images": 12, "alignment_images": 32, "weight_decay": 0.01, "warmup_steps": 20, "unlock_accuracy": 0.8}
+_SHARED = {"images": 4, "alignment_images": 32, "weight_decay": 0.01, "warmup_steps": 20, "unlock_accuracy": 0.8}
 RECIPES = {
     "see": Recipe(steps=0, alignment_steps=4000, learning_rate=1e-3, **_SHARED),
-    "read": Recipe(steps=600, alignment_steps=0, learning_rate=1e-3, **_SHARED),
-    "together": Recipe(steps=60, alignment_steps=0, learning_rate=3e-4, **_SHARED),
+    "read": Recipe(steps=320, alignment_steps=0, learning_rate=1e-3, **_SHARED),
+    "together": Recipe(steps=36, alignment_steps=0, learning_rate=3e-4, **_SHARED),
 }
 NOISE = 0.2
 _STREAMS = {"see": 4, "read": 5, "together": 6}  # scenes of their own
