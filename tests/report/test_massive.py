@@ -12,15 +12,19 @@ from families.table import LANGUAGE
 from qig.config.schema import Model, Outliers
 from qig.data.calibration import collate
 from qig.data.samples import CalibrationSample, PlainText
+from qig.data.tokens import TokenKind
 from qig.models.loading import load
 from qig.report.massive import classes_of, data, main, massive_tokens
 from qig.report.records import load_run
 from qig.runner import Prepared
 
 
-def test_classes_by_place_and_text():
-    found = classes_of(["a", "b", " .", "\n\n", "7", ",x"], np.array([0, 0, 0, 0, 1, 1]))
-    assert found.tolist() == ["first", "word", "punctuation", "line break", "first", "word"]
+def test_classes_by_place_kind_and_text():
+    texts = ["a", "b", " .", "\n\n", "7", ",x", "<image>", "user"]
+    said, added = [TokenKind.ANSWER] * 4, TokenKind.SPECIAL
+    kinds = np.array([*said, added, TokenKind.PROMPT, TokenKind.VISION, added])
+    found = classes_of(texts, np.array([0, 0, 0, 0, 1, 1, 1, 1]), kinds)
+    assert found.tolist() == ["first", "word", "punctuation", "line break", "first", "word", "vision", "template"]
 
 
 def test_numbers_by_hand(store):

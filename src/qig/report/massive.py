@@ -21,6 +21,7 @@ from scipy.stats import rankdata
 from qig.blockwise.capture import recording
 from qig.config import default_store
 from qig.data.calibration import CalibrationBatch
+from qig.data.tokens import TokenKind
 from qig.errors import QigError, StoreError
 from qig.models.loading import LoadedModel
 from qig.report.figures.identity import identity
@@ -30,7 +31,7 @@ from qig.report.records import Run, load_run
 
 LEAST, TIMES = 100.0, 1000.0
 """Massive, as Sun et al. have it: |x| above LEAST, and above TIMES the median |x| of the same residual stream."""
-CLASSES = ("massive", "first", "line break", "punctuation", "word")
+CLASSES = ("massive", "first", "vision", "template", "line break", "punctuation", "word")
 CPU = torch.device("cpu")
 
 
@@ -57,12 +58,17 @@ def massive_tokens(loaded: LoadedModel, batches: Sequence[CalibrationBatch]) -> 
     return found, (found > LEAST) & (found > TIMES * medians)
 
 
-def classes_of(texts: Sequence[str], sample: np.ndarray) -> np.ndarray:
-    """What a token is by place and text: ``first`` of its sample, ``line break``, ``punctuation`` or ``word``."""
+def classes_of(texts: Sequence[str], sample: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """What a token is by place, kind and text.
+
+    ``first`` of its sample, else ``vision`` (of a picture), ``template`` (what template, processor and tokenizer
+    added), or by its text ``line break``, ``punctuation`` or ``word``. ``sample`` and ``kinds`` are ``[tokens]``.
+    """
     first = np.concatenate([[True], sample[1:] != sample[:-1]])
     named = ["line break" if "\n" in text else "word" if any(letter.isalnum() for letter in text) else "punctuation"
              for text in texts]
-    return np.where(first, "first", named)
+    cases = {"first": first, "vision": kinds == TokenKind.VISION, "template": kinds == TokenKind.SPECIAL}
+    return np.select(list(cases.values()), list(cases), named)
 
 
 def data(run: Run, massive: np.ndarray, classes: np.ndarray) -> pd.DataFrame:
@@ -152,7 +158,7 @@ def _write(run: Run, folder: Path) -> list[Path]:
            for batch in batches for row, position in enumerate(batch.order)}
     decode = loaded.processor.tokenizer.decode
     texts = [decode([token]) for position in sorted(ids) for token in ids[position]]
-    classes = classes_of(texts, run.sensitivities.sample)
+    classes = classes_of(texts, run.sensitivities.sample, run.sensitivities.kinds)
     frame = data(run, massive, classes)
     about = (
         f"{run.model}, {run.setting}, {run.method}, run `{run.id}`. Massive: |x| of the residual stream in front of a "

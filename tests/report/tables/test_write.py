@@ -131,9 +131,9 @@ def test_passages_of_running_text_are_no_questions_and_sample_counts_may_differ(
         config = {"evaluation.tasks": [], "evaluation.text": {"corpus": "task0", "window": 8}}
         name = store.run(arm, scores=[SCORES["CWE"]], config=config, stages=stages)
         rows.append(Row(arm, {}, load_run(store.root, name)))
-    table = Table(title="Text", caption="", rows=["arm"], columns=[], metrics=["nll"], controls=["RTN"])
+    table = Table(title="Text", caption="", rows=["arm"], columns=[], metrics=["nll", "accuracy"], controls=["RTN"])
     text = write_experiment(Found("text", (), table, rows), tmp_path / "results")[2].read_text()
-    assert "2 to 4 calibration samples (digitgrid), task0: 8 passages of 4 documents." in text
+    assert "2 to 4 calibration samples (digitgrid), task0: 8 passages of 4 documents, accuracy: next tokens" in text
     assert "from a bootstrap over documents;" in text and "image" not in text
 
 

@@ -51,6 +51,8 @@ def measured(found: Found) -> str:
         kinds = ", ".join(sorted({kind for kind, _ in drawn}))
         said.append(f"{_span(sorted({count for _, count in drawn}))} calibration samples ({kinds})")
     said.append(_benchmarks(runs))
+    if nouns(runs) is PASSAGES and "accuracy" in table.metrics:
+        said.append("accuracy: next tokens that the model holds most likely")
     arms = "; ".join(f"{table.label('arm', arm)}: {words}" for arm, words in found.arms.items()
                      if not table.shown or arm in {*table.shown, *table.controls})
     return f"Measured: {', '.join(one for one in said if one)}." + (f" Arms: {arms}." if arms else "")
