@@ -204,6 +204,9 @@ def test_sites_that_can_be_configured_are_those_of_the_table(compose):
         (["method=mbq", "equalization.loss=mse"], "balance", "per_modality"),
         (["method=mbq", "equalization.loss=mae"], "balance", "per_token"),
         (["method=mbq", "sensitivity.balance=per_token"], "balance", "per_token"),
+        (["method=gptq", "sensitivity=modality_gradient"], "balance", "per_modality"),
+        (["method=gptaq", "sensitivity=modality_gradient"], "balance", "per_modality"),
+        (["method=awq_learned", "sensitivity=modality_gradient", "equalization.loss=mae"], "balance", "per_token"),
     ],
 )
 def test_auto_values(compose, overrides, field, value):

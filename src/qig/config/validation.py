@@ -36,7 +36,8 @@ def resolve(config: Config) -> Config:
         return baseline(config, "none")
     sensitivity, equalization = config.sensitivity, config.equalization
     if isinstance(sensitivity, ModalityGradientSensitivity) and sensitivity.balance == "auto":
-        squared = isinstance(equalization, GridEqualization) and equalization.loss == "mse"
+        # Without a search the weights enter second moments, which belong to a squared error.
+        squared = not isinstance(equalization, GridEqualization) or equalization.loss == "mse"
         sensitivity.balance = "per_modality" if squared else "per_token"
     return config
 

@@ -31,7 +31,9 @@ class UniformSensitivity(Sensitivity):
 
 @dataclass
 class ModalityGradientSensitivity(Sensitivity):
-    """MBQ. ``balance`` auto follows the equalization loss as MBQ writes it: mae per_token, mse per_modality."""
+    """MBQ. ``balance`` auto follows the error that the weights enter, as MBQ writes it: absolute per_token, squared
+    per_modality (GPTQ's, GPTAQ's and clipping's are squared).
+    """
 
     balance: Literal["auto", "per_token", "per_modality"] = MISSING
 
