@@ -128,3 +128,34 @@ def batches_of():
         return collate(samples, loaded.processor, loaded.model, loaded.image_token_ids, tokens_per_batch)
 
     return make
+
+
+@pytest.fixture
+def config(compose, tmp_path):
+    """A resolved run of one method on an embedded model."""
+    from qig.config.validation import resolve
+
+    return resolve(compose("model=tiny_internvl", "method=rtn", "tracking=none", f"store={tmp_path / 'store'}"))
+
+
+@pytest.fixture
+def stages(config, monkeypatch):
+    """The stages of ``config``, made of nothing; ``made``: the kinds that were, in their order."""
+    from qig.models import checkpoint
+    from qig.stages import Stages
+
+    found = Stages.of(config, checkpoint.content_hash(checkpoint.resolve(config.model.path)))
+    made: list[str] = []
+
+    def build(kind: str, folder: Path) -> None:
+        (folder / "content.json").write_text(f'"{kind}"')
+        made.append(kind)
+
+    def make(self, folder, config, keys, title):
+        for kind in ("quantized", "evaluation"):
+            self.store.make(kind, keys.stages[kind], lambda inner, kind=kind: build(kind, inner))
+        build("runs", folder)
+
+    monkeypatch.setattr(Stages, "_make", make)
+    monkeypatch.setattr(Stages, "made", made, raising=False)
+    return found

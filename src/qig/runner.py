@@ -13,15 +13,13 @@ from qig.config.rules import check_text_only
 from qig.config.schema import Config
 from qig.config.validation import baseline, needs_calibration, resolve
 from qig.data.sets import check_available
-from qig.errors import ConfigError
 from qig.evaluation.datasets import check_datasets
 from qig.evaluation.registry import check_no_pictures, check_tasks
 from qig.models import checkpoint
 from qig.models.architectures import architecture_of
-from qig.stages import Stages
+from qig.stages import STORED, Stages, decide
 
 BASELINES = {"16 bit": "none", "rtn": "rtn"}
-STORED = "stored"  # a checkpoint that holds integers, as it is: it has no 16-bit self to be compared with
 
 
 @dataclass(frozen=True)
@@ -55,17 +53,10 @@ class Prepared:
             if needs_calibration(self.config):
                 check_text_only(self.config)
             check_no_pictures(tasks)
-        if self.config.model.dtype == "auto":
-            self.config.model.dtype = checkpoint.own_dtype(directory)
+        decide(self.config, directory)
         if needs_calibration(self.config):
             check_available(self.config.calibration)
         weights = self.config.quant.weights
-        if checkpoint.is_quantized(directory):
-            if weights is not None:
-                raise ConfigError(
-                    f"{directory} is quantized already: evaluate it with method=none, or quantize its 16-bit checkpoint"
-                )
-            self.config.method = self.config.quant.name = STORED
         if weights is not None:
             checkpoint.check_group_size(directory, self.config.quant.linears, weights.group_size)
         self._stages = Stages.of(self.config, checkpoint.content_hash(directory))
@@ -79,7 +70,8 @@ class Prepared:
     @property
     def cached(self) -> bool:
         """Whether this run and those it is compared with are in the store already."""
-        return all(self._stages.has_record(config) for config in (self.config, *self._baselines.values()))
+        every = (self.config, *self._baselines.values())
+        return all(self._stages.has_record(self._stages.keys(config)) for config in every)
 
     def plan(self) -> str:
         """What the calibration will take, in words; no weight is read, and nothing is run but a rehearsal."""

@@ -19,6 +19,7 @@ from qig.config.validation import needs_calibration, needs_gradients
 from qig.data.sets import content_hash
 from qig.errors import ConfigError
 from qig.heap import give_back
+from qig.models import checkpoint
 from qig.store import Store, find_damage, write_json, write_manifest
 
 if TYPE_CHECKING:
@@ -27,12 +28,37 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+STORED = "stored"  # a checkpoint that holds integers, as it is: it has no 16-bit self to be compared with
+
+
+def decide(config: Config, checkpoint_dir: Path) -> None:
+    """Set in a resolved configuration what its checkpoint decides: the type of its numbers, whether they are integers.
+
+    Raises:
+        ConfigError: it is quantized already, and was to be quantized.
+    """
+    if config.model.dtype == "auto":
+        config.model.dtype = checkpoint.own_dtype(checkpoint_dir)
+    if checkpoint.is_quantized(checkpoint_dir):
+        if config.quant.weights is not None:
+            raise ConfigError(
+                f"{checkpoint_dir} is quantized already: evaluate it with method=none, or quantize its 16-bit "
+                "checkpoint"
+            )
+        config.method = config.quant.name = STORED
+
+
 @dataclass(frozen=True)
 class Keys:
     gradients: str | None
     quantized: str | None
     evaluation: str
     run: str
+
+    @property
+    def stages(self) -> dict[str, str]:
+        """Kind to key of what a run's record speaks of."""
+        return {"evaluation": self.evaluation} | ({} if self.quantized is None else {"quantized": self.quantized})
 
 
 @dataclass(frozen=True)
@@ -61,18 +87,35 @@ class Stages:
         evaluation = identity.evaluation_key(config, model, quantized)
         return Keys(gradients, quantized, evaluation, identity.run_key(config, quantized, evaluation))
 
-    def has_record(self, config: Config) -> bool:
-        return self.store.find("runs", self.keys(config).run) is not None
+    def has_record(self, keys: Keys) -> bool:
+        """Whether a run's record and its answers are there, undamaged, and its integers there.
+
+        These may be gigabytes: a run, an export and ``qig-runs verify`` look whether they are damaged.
+        """
+        read = (("runs", keys.run), ("evaluation", keys.evaluation))
+        return all(self.store.find(kind, key) is not None for kind, key in read) and all(
+            self.store.path(kind, key).is_dir() for kind, key in keys.stages.items()
+        )
 
     def record(self, config: Config) -> tuple[str, bool]:
-        """The id of the run record, made if need be with the stages before it; and whether it was there."""
+        """The id of the run record, made if need be with the stages before it; and whether it was there.
+
+        Where one of its stages is damaged or gone, the record is set aside and all of it is made again.
+        """
         keys = self.keys(config)
         title = f"{config.model.name} {config.quant.name} {config.method}"
+        if self.store.path("runs", keys.run).is_dir() and self._lacking(keys) is not None:
+            self.store.set_aside("runs", keys.run, lambda: self._lacking(keys))
         folder, cached = self.store.make("runs", keys.run, lambda f: self._make(f, config, keys, title))
         if not cached:
             give_back()
         log.info("%s: %s %s", title, "already in the store, run" if cached else "run", folder.name)
         return keys.run, cached
+
+    def _lacking(self, keys: Keys) -> str | None:
+        """What a record would speak of that is damaged or not there, in words."""
+        lacking = [f"{kind} {key}" for kind, key in keys.stages.items() if self.store.find(kind, key) is None]
+        return f"{', '.join(lacking)} is damaged or gone" if lacking else None
 
     def _make(self, folder: Path, config: Config, keys: Keys, title: str) -> None:
         import torch

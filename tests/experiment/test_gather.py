@@ -1,7 +1,5 @@
 """An experiment's runs: planned as the runner would name them, found in a store, missing ones named."""
 
-import hashlib
-import json
 import runpy
 import shutil
 from pathlib import Path
@@ -14,6 +12,7 @@ from qig.experiment.estimate import estimate
 from qig.experiment.gather import gather, plan, tabulated
 from qig.models.tiny import checkpoint_dir
 from qig.runner import Prepared
+from qig.store import write_manifest
 
 FABRICATED = runpy.run_path(str(Path(__file__).parents[1] / "report" / "fabricated.py"))
 SMALL = ("model=tiny_internvl", "evaluation.limit=4")
@@ -27,14 +26,27 @@ def store(tmp_path, monkeypatch):
 
 def finish(store, one, **changes):
     """A fabricated run in the place of a planned one, as complete as the store wants it."""
-    store.run(one.keys.run, method=one.config.method, quantized=one.keys.quantized is not None, **changes)
-    folder = store.root / "runs" / one.keys.run
-    sums = {"record.json": hashlib.sha256((folder / "record.json").read_bytes()).hexdigest()}
-    (folder / "MANIFEST.json").write_text(json.dumps(sums))
+    run, stages = one.keys.run, one.keys.stages
+    store.run(run, method=one.config.method, quantized=one.keys.quantized is not None, **changes)
+    record = store.root / "runs" / run / "record.json"
+    record.write_text(record.read_text().replace(f'"e{run}"', f'"{stages["evaluation"]}"'))
+    for kind, key in stages.items():
+        folder = store.root / kind / key
+        if not folder.is_dir():
+            (store.root / kind / f"{kind[0]}{run}").rename(folder)
+            write_manifest(folder)
+    write_manifest(record.parent)
 
 
-def test_a_planned_run_is_the_one_that_the_runner_makes(store, compose):
-    for one in plan("table5_gptq", SMALL):
+@pytest.mark.parametrize("own", [False, True], ids=["embedded", "hf"])
+def test_a_planned_run_is_the_one_that_the_runner_makes(store, compose, tmp_path, own):
+    """Also of a checkpoint of one's own, which decides the type of its numbers."""
+    words = SMALL
+    if own:
+        shutil.copytree(checkpoint_dir("tiny_internvl"), tmp_path / "own")
+        words = ("model=hf", f"model.path={tmp_path / 'own'}", "model.name=own", "evaluation.limit=4")
+    for one in plan("table5_gptq", words):
+        assert one.config.model.dtype != "auto"
         words = [word for word in one.job.overrides if not word.startswith("+experiment")]
         config = compose(*words)
         config.method = one.config.method
@@ -69,6 +81,18 @@ def test_a_damaged_run_is_missing(store):
     for one in planned:
         finish(store, one)
     (store.root / "runs" / planned[0].keys.run / "record.json").write_text("{}")
+    with pytest.raises(StoreError, match="1 of 5 runs"):
+        gather("table5_gptq", SMALL)
+
+
+@pytest.mark.parametrize("kind", ["evaluation", "quantized"])
+def test_a_run_whose_stage_is_gone_is_missing(store, kind):
+    planned = plan("table5_gptq", SMALL)
+    for one in planned:
+        finish(store, one)
+    gather("table5_gptq", SMALL)
+    (folder,) = {store.root / kind / one.keys.stages[kind] for one in planned[1:2]}
+    shutil.rmtree(folder)
     with pytest.raises(StoreError, match="1 of 5 runs"):
         gather("table5_gptq", SMALL)
 

@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import numpy as np
@@ -55,6 +56,18 @@ def test_an_incomplete_record_names_what_lacks(store):
     path.write_text("{")
     with pytest.raises(StoreError, match="is not JSON"):
         load_run(store.root, "ab12")
+
+
+def test_samples_that_are_not_those_of_the_record_are_an_error(store):
+    """A changed digit in a line that can be read well would be a wrong number in a table."""
+    path = store.root / "evaluation" / "eab12" / "samples.jsonl"
+    store.run("ab12")
+    recorded = {"evaluation": {"documents": {}, "samples.jsonl": hashlib.sha256(path.read_bytes()).hexdigest()}}
+    store.run("ab12", data=recorded)
+    assert len(load_run(store.root, "ab12").samples) == 4
+    path.write_text(path.read_text().replace("0.5", "0.4", 1))
+    with pytest.raises(StoreError, match=r"run ab12: .*samples\.jsonl does not match the checksum in its record"):
+        _ = load_run(store.root, "ab12").samples
 
 
 def test_missing_and_damaged_samples_are_errors(store):

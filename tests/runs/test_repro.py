@@ -15,6 +15,7 @@ from qig.runs import repro
 from qig.runs.bits import first_difference
 from qig.stages import Stages
 from qig.store import write_manifest
+from qig.store.files import sha256
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,10 @@ def test_a_changed_likelihood_is_found_and_named(made, other):
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     lines[2]["nll"] += 1e-15
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    record = other.store / "runs" / other.id / "record.json"
+    changed = json.loads(record.read_text())
+    changed["data"]["evaluation"]["samples.jsonl"] = sha256(file)  # not damaged: found so
+    record.write_text(json.dumps(changed))
     found = first_difference(load_run(*made), load_run(other.store, other.id))
     assert found.startswith(f"sample {lines[2]['sample']}, nll: ")
 

@@ -25,7 +25,7 @@ from qig.experiment.sweeper import plain
 from qig.models import checkpoint
 from qig.report.figures.files import kind_of
 from qig.report.records import Run, load_run
-from qig.stages import Keys, Stages
+from qig.stages import Keys, Stages, decide
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Planned:
 
     @cached_property
     def finished(self) -> bool:
-        return self.stages.store.find("runs", self.keys.run) is not None
+        return self.stages.has_record(self.keys)
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ def plan(name: str, overrides: Sequence[str] = ()) -> list[Planned]:
         for job in jobs(sweep["params"] or {}, sweep["arms"], [f"+experiment={name}", *overrides]):
             config = _config(job)
             folder = checkpoint.resolve(config.model.path)
+            decide(config, folder)
             if folder not in hashes:  # gigabytes, for a real model
                 hashes[folder] = checkpoint.content_hash(folder)
             stages = Stages.of(config, hashes[folder])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qig.errors import EvaluationError, StoreError, choices
 from qig.report import schema
+from qig.store.files import sha256
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,6 +85,10 @@ class Run:
             lines = schema.read(path).splitlines()
         except FileNotFoundError as error:
             raise StoreError(f"run {self.id} has no evaluation samples: expected {path}") from error
+        recorded = (self.record.get("data") or {}).get("evaluation", {}).get(path.name)
+        if recorded is not None and sha256(path) != recorded:
+            raise StoreError(f"run {self.id}: {path} does not match the checksum in its record; the command that made "
+                             "the run makes it anew")
         return [schema.parsed(line, f"{path}, line {i}", schema.SAMPLE) for i, line in enumerate(lines, start=1)]
 
     @cached_property

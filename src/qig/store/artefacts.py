@@ -47,6 +47,17 @@ class Store:
             log.warning("%s %s is damaged: %s", kind, key, damage)
         return folder if damage is None else None
 
+    def set_aside(self, kind: str, key: str, reason: Callable[[], str | None]) -> None:
+        """Set a finished artefact aside that is of no use any more; ``reason``, asked under its lock, may keep it.
+
+        Raises:
+            StoreError: it cannot be set aside.
+        """
+        folder = self.path(kind, key)
+        with self._lock(kind, key):
+            if folder.is_dir() and (said := reason()) is not None:
+                self._aside(folder, kind, key, said)
+
     def holder(self, kind: str, key: str) -> Holder | None:
         """Who is making an artefact just now; ``None`` if nobody is."""
         return holder(self.root / "locks" / f"{kind}-{key}")
@@ -94,14 +105,17 @@ class Store:
         damage = find_damage(folder)
         if damage is None:
             return folder
+        self._aside(folder, kind, key, damage)
+        return None
+
+    def _aside(self, folder: Path, kind: str, key: str, damage: str) -> None:
         aside = folder.with_name(f".damaged-{key}")
         try:
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
         except OSError as error:
             raise StoreError(f"{kind} {key} is damaged ({damage}) and cannot be set aside: {error}") from error
-        log.warning("%s %s is set aside as %s and made again", kind, key, aside.name)
-        return None
+        log.warning("%s %s is set aside as %s and made again: %s", kind, key, aside.name, damage)
 
     @staticmethod
     def _begin(partial: Path, key: str, resumable: bool) -> None:

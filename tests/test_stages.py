@@ -1,0 +1,56 @@
+"""What a run does with what the store has of it already."""
+
+import pytest
+
+KINDS = ("quantized", "evaluation", "runs")
+
+
+@pytest.fixture
+def made(stages, config):
+    """A finished run's kinds to folders."""
+    stages.record(config)
+    assert stages.made == list(KINDS)
+    stages.made.clear()
+    keys = stages.keys(config)
+    return {kind: stages.store.path(kind, key) for kind, key in {"runs": keys.run, **keys.stages}.items()}
+
+
+def test_what_is_whole_is_not_made_again(stages, config, made):
+    assert stages.has_record(stages.keys(config)) and stages.record(config)[1] and stages.made == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", ["flipped", "gone"])
+def test_what_is_damaged_or_gone_is_made_again_with_the_record_over_it(stages, config, made, kind, way):
+    file = made[kind] / "content.json"
+    before = file.read_bytes()
+    if way == "gone":
+        for inner in made[kind].iterdir():
+            inner.unlink()
+        made[kind].rmdir()
+    else:
+        file.write_bytes(bytes([before[0] ^ 1]) + before[1:])
+    # Integers may be gigabytes: whether they are damaged is looked at by the run itself.
+    assert stages.has_record(stages.keys(config)) == (kind == "quantized" and way == "flipped")
+    assert stages.record(config) == (stages.keys(config).run, False)
+    assert stages.made == ([kind] if kind == "runs" else [kind, "runs"])
+    assert file.read_bytes() == before and stages.record(config)[1]
+
+
+def test_two_that_find_a_stage_gone_make_it_once(stages, config, made, monkeypatch):
+    """The second one decides before the first is done, and waits for its lock."""
+    for inner in made["evaluation"].iterdir():
+        inner.unlink()
+    made["evaluation"].rmdir()
+    lacking, asked = stages._lacking, []
+
+    def seen(keys):
+        if not asked:
+            asked.append(True)
+            assert stages.record(config)[1] is False  # the other one, from beginning to end
+            return "gone when it looked"
+        return lacking(keys)
+
+    monkeypatch.setattr(type(stages), "_lacking", lambda self, keys: seen(keys))
+    assert stages.record(config)[1] is True
+    assert stages.made == ["evaluation", "runs"]
