@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from qig.runs.prune import waste
 from qig.store.locks import Lock
 
 
@@ -70,3 +71,27 @@ def test_records_that_cannot_be_read_may_refer_to_anything(littered, ask):
     status, told = ask("prune", "--yes")
     assert status == 1 and "1 run records cannot be read" in told
     assert (littered / "quantized/qbbb").is_dir()
+
+
+def test_a_stage_that_a_run_has_come_to_need_meanwhile_stays(littered, ask, monkeypatch):
+    """Somebody ends, or begins, between what is listed and what is removed."""
+    found = {one.folder.name: one for one in waste(littered)}
+    (littered / "runs" / "bbb").mkdir()
+    assert found["qbbb"].remove(littered) is False and (littered / "quantized/qbbb").is_dir()
+    (littered / "runs" / "bbb").rmdir()
+    found = {one.folder.name: one for one in waste(littered)}
+    with Lock(littered / "locks", "runs-fff"):
+        assert found["qbbb"].remove(littered) is False
+        monkeypatch.setattr("qig.runs.prune.waste", lambda store: [found["qbbb"], found[".damaged-ddd"]])
+        told = ask("prune", "--yes")[1]
+        assert "somebody has begun to work here, it stays" in told and "1 folders" in told
+    assert found["qbbb"].remove(littered) is True and not (littered / "quantized/qbbb").exists()
+    assert found["qbbb"].remove(littered) is False  # gone already
+
+
+def test_who_ends_while_runs_are_read_is_counted_as_at_work(littered, monkeypatch):
+    order = []
+    monkeypatch.setattr("qig.runs.prune._live", lambda store: order.append("live") or set())
+    monkeypatch.setattr("qig.runs.prune.all_runs", lambda store: order.append("runs") or ([], []))
+    waste(littered)
+    assert order[:2] == ["live", "runs"]

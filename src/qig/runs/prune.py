@@ -23,28 +23,41 @@ class Waste:
     """A folder that nobody needs, and why.
 
     ``lock``: which must be held to remove it; a lock itself has none, but the ``records`` of its dead owners.
+    ``asked``: when the runs that might refer to it were read; None for what no run can refer to.
     """
 
     folder: Path
     reason: str
     lock: str | None = None
     records: tuple[Path, ...] = ()
+    asked: int | None = None
 
     @property
     def size(self) -> int:
         """In bytes."""
         return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file() and not file.is_symlink())
 
-    def remove(self, store: Path) -> None:
-        """Remove it while nobody can begin with it; a lock goes only if nobody has taken it meanwhile."""
+    def remove(self, store: Path) -> bool:
+        """Remove it while nobody can begin with it; False if that has changed: it stays, or is gone already.
+
+        A lock goes only if nobody has taken it meanwhile.
+        """
         if self.lock is None:
             with contextlib.suppress(OSError):
                 for record in self.records:
                     record.unlink()
                 self.folder.rmdir()
-            return
+            return not self.folder.exists()
         with Lock(store / "locks", self.lock):
-            shutil.rmtree(self.folder)
+            if self.asked is not None and (_live(store) - {self.lock} or _changed(store) != self.asked):
+                return False
+            aside = self.folder.with_name(f"{DAMAGED}{self.folder.name}")  # readers find all of it, or nothing
+            try:
+                self.folder.rename(aside)
+            except FileNotFoundError:
+                return False
+            shutil.rmtree(aside)
+        return True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,14 +68,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     found = [one for one in waste(options.store) if not (options.keep_partial and one.folder.name.startswith(PARTIAL))]
-    total = 0
+    total = count = 0
     for one in found:
-        total += (size := one.size)
-        print(f"{size / 2**20:10.1f} MiB  {one.folder.relative_to(options.store)}  ({one.reason})", flush=True)
-        if options.yes:
-            one.remove(options.store)
+        size = one.size
+        kept = options.yes and not one.remove(options.store)
+        total, count = (total, count) if kept else (total + size, count + 1)
+        left = ": somebody has begun to work here, it stays" if kept else ""
+        print(f"{size / 2**20:10.1f} MiB  {one.folder.relative_to(options.store)}  ({one.reason}){left}", flush=True)
     done = "removed" if options.yes else "would be removed; --yes removes them"
-    print(f"{len(found)} folders, {total / 2**20:.1f} MiB {done}")
+    print(f"{count} folders, {total / 2**20:.1f} MiB {done}")
     return 0
 
 
@@ -73,6 +87,7 @@ def waste(store: Path) -> list[Waste]:
         StoreError: no store there, or a run record that cannot be read: what it refers to is not known.
     """
     check_store(store)
+    live, asked = _live(store), _changed(store)  # first: who has ended since then has left a record that is read now
     runs, problems = all_runs(store)
     if problems:
         raise StoreError(
@@ -80,11 +95,10 @@ def waste(store: Path) -> list[Waste]:
             f"folders, or run their commands again: {'; '.join(problems[:3])}"
         )
     needed = {(kind, key) for one in runs for kind, key in stages(one).items()}
-    live = {lock.name for lock in _locks(store) if (held := holder(lock)) and not _dead(held)}
     found = []
     for kind in KINDS:
         if kind != "runs" and not live:  # while a run is at work, what its record will refer to is not known
-            found += [Waste(folder, "no run refers to it", f"{kind}-{folder.name}")
+            found += [Waste(folder, "no run refers to it", f"{kind}-{folder.name}", asked=asked)
                       for folder in artefacts(store, kind) if (kind, folder.name) not in needed]  # fmt: skip
         for prefix, reason in ((PARTIAL, "interrupted"), (DAMAGED, "damaged")):
             for folder in sorted((store / kind).glob(f"{prefix}*")):
@@ -92,6 +106,16 @@ def waste(store: Path) -> list[Waste]:
                 found += [] if lock in live else [Waste(folder, reason, lock)]
     dead = [lock for lock in _locks(store) if lock.name not in live]
     return found + [Waste(lock, "nobody holds it", records=tuple(lock.glob("*.json"))) for lock in dead]
+
+
+def _live(store: Path) -> set[str]:
+    """The names of the locks that somebody holds."""
+    return {lock.name for lock in _locks(store) if (held := holder(lock)) and not _dead(held)}
+
+
+def _changed(store: Path) -> int:
+    """When a run last came or went."""
+    return (store / "runs").stat().st_mtime_ns if (store / "runs").is_dir() else 0
 
 
 def _dead(held: Holder) -> bool:
