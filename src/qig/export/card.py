@@ -12,7 +12,7 @@ from qig.export.loading_notes import loading
 from qig.export.sizes import sizes
 from qig.export.source import Source
 from qig.models.architectures import architecture_of
-from qig.models.checkpoint import EMBEDDED, model_type
+from qig.models.checkpoint import EMBEDDED, PACKAGED, model_type
 from qig.report.cells import METHODS, byte_size
 from qig.report.comparison import Compared, comparison
 from qig.report.records import Run, load_run
@@ -68,7 +68,7 @@ def _evaluated(versions: dict[str, str]) -> str:
 
 def _front_matter(path: str, pipeline: str) -> str:
     values: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": pipeline}
-    if not path.startswith(EMBEDDED) and not Path(path).expanduser().exists():
+    if not path.startswith((EMBEDDED, PACKAGED)) and not Path(path).expanduser().exists():
         values["base_model"] = path
         values["base_model_relation"] = "quantized"
     values["tags"] = ["compressed-tensors", "quantization", "qig"]
@@ -93,19 +93,33 @@ def _calibration(run: Run) -> str:
 
 
 def _beside_baselines(run: Run) -> Compared:
-    """The run, with the 16-bit and RTN runs of its model, setting, evaluation and seed where the store has them."""
-    same = ("model", "evaluation", "seed")
+    """The run, with the newest 16-bit and RTN runs of its checkpoint that were evaluated as it was, if there are."""
     found: dict[str, Run] = {}
     for folder in sorted((run.store / "runs").iterdir()):
         try:
             other = load_run(run.store, folder.name)
         except (QigError, OSError):
             continue  # unfinished or damaged: not this run's concern
-        if all(other.config[key] == run.config[key] for key in same) and (
-            other.method == "none" or other.config["quant"] == run.config["quant"]
-        ):
-            found[other.method] = other
+        method = other.method
+        alike = _conditions(other) == _conditions(run) and (
+            method == "none" or (method == "rtn" and other.config["quant"] == run.config["quant"])
+        )
+        if alike and (method not in found or other.record["created"] > found[method].record["created"]):
+            found[method] = other
     return Compared(run, found.get("none"), found.get("rtn"))
+
+
+def _conditions(run: Run) -> dict[str, Any]:
+    """What decides a baseline's answers, and must be the same. Calibration and its seed do not."""
+    record, config = run.record, run.config
+    evaluation = {key: value for key, value in config["evaluation"].items() if key != "processes"}
+    return {
+        "checkpoint": record["checkpoint"]["sha256"],
+        "model": {key: value for key, value in config["model"].items() if key not in ("name", "path")},
+        "evaluation": evaluation,
+        "threads": config["threads"],
+        **{key: record["environment"][key] for key in ("device", "packages")},
+    }
 
 
 def _size_table(source: Source, folder: Path) -> str:
