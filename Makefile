@@ -29,6 +29,7 @@ run: $(VENV)/.installed
 	$(BIN)/qig -m +experiment=first_run
 
 results: $(VENV)/.installed
+	rm -rf outputs/results # jobs of sweeps as they once were; what they computed is in the store
 	$(BIN)/qig -m +experiment=first_run hydra.sweep.dir=outputs/results/first_run
 	rm -rf results/first_run results/first_run_no_outliers # what other runs have left there
 	$(BIN)/python -m qig.report outputs/results/first_run --to results/first_run
@@ -50,6 +51,7 @@ notebooks: $(VENV)/.installed-test
 # Random weights as wide as real ones; run it on a machine that does nothing else.
 speed: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[speed]'
+	rm -rf outputs/speed # nothing is exported into a folder that is there
 	$(BIN)/python -m qig.export.wide outputs/speed/wide
 	$(BIN)/qig -m model=hf model.path=outputs/speed/wide model.name=wide quant=w4a16,w3a16,w8a8,w4a8 method=rtn \
 		evaluation.limit=4 evaluation.nll=false evaluation.max_empty_share=1 tracking=none hydra.sweep.dir=outputs/speed/runs

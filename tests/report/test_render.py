@@ -32,6 +32,7 @@ def frames(store):
     (plain(None), "–"),
     (plain(True), "True"),
     (plain(0.25), "0.25"),
+    (plain(20240601.0), "20240601"),  # a seed, in a column that another run has nothing in
     (seconds(7.54), "7.5 s"),
     (seconds(75.4), "75 s"),
     (seconds(150), "2.5 min"),

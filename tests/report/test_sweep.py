@@ -226,6 +226,28 @@ def test_results_to_keep_have_the_record_of_every_run(runs, tmp_path, capsys):
     assert sorted(record["id"] for record in records) == ["a", "full", "r"]
 
 
+def test_rendering_again_fails_if_a_run_is_gone(runs, tmp_path, capsys):
+    leave(tmp_path / "out" / "0", "a", store=runs)
+    leave(tmp_path / "out" / "1", "lost", store=runs)
+    assert main([str(tmp_path / "out"), "--figures", "0"]) == 1
+    said = capsys.readouterr().out
+    assert "75.0 [50.0, 100.0]" in said and "note: " in said and "lost" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "plans"),
+    [(["plan=true"], True), (["++plan=True", "seed=1"], True), (["plan=true", "plan=false"], False),
+     (["plan=false"], False), (["seed=1"], False)],
+)
+def test_a_sweep_that_only_foresees_has_nothing_to_close(tmp_path, words, plans):
+    closed = []
+    callback = ClosingTable()
+    callback._close = closed.append
+    config = {"hydra": {"overrides": {"task": words}, "sweep": {"dir": str(tmp_path)}}}
+    callback.on_multirun_end(OmegaConf.create(config))
+    assert closed == ([] if plans else [str(tmp_path)])
+
+
 def test_results_with_a_lost_record_are_not_kept_silently(runs, tmp_path, capsys):
     leave(tmp_path / "out" / "0", "a", store=runs, rtn="lost")
     assert main([str(tmp_path / "out"), "--to", str(tmp_path / "kept"), "--figures", "0"]) == 1

@@ -27,3 +27,15 @@ def test_an_unknown_run_is_refused_with_the_choices(store, ask):
     store.run("abcdef")
     status, told = ask("show", "abcdeg")
     assert status == 1 and "did you mean 'abcdef'" in told
+
+
+def test_a_beginning_of_several_runs_and_a_torn_job_are_told(store, ask, tmp_path):
+    for name in ("abcdef", "abcxyz", "other"):
+        store.run(name)
+    status, told = ask("show", "abc")
+    assert status == 1 and "'abc' is the beginning of 2 runs: abcdef, abcxyz" in told and "other" not in told
+    (tmp_path / "job").mkdir()
+    for text in ("{", json.dumps({"run": "abcdef"})):
+        (tmp_path / "job" / "run.json").write_text(text)
+        status, told = ask("show", str(tmp_path / "job"))
+        assert status == 1 and "unreadable job files" in told and "Traceback" not in told

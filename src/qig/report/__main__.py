@@ -92,10 +92,10 @@ def _folder(options: argparse.Namespace) -> int:
     jobs = read_jobs(folder)
     if not jobs:
         raise StoreError(f"no run below {folder}: expected {RUN_FILE} there or in its subfolders")
-    close(options.to or folder, jobs, figures=options.figures)
+    problems = close(options.to or folder, jobs, figures=options.figures)
     if options.to is not None:
         keep_records(jobs, options.to / "records")
-    return int(any(job.error is not None for job in jobs))
+    return int(bool(problems) or any(job.error is not None for job in jobs))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ def plain(value: object, digits: int | None = None) -> str:
         return DASH
     if digits is not None:
         return f"<{10 ** -digits:g}" if 0 < value < 10 ** -digits else f"{value:.{digits}f}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):  # a whole number may be a seed, of which every digit counts
+        return f"{value:.0f}" if value.is_integer() else f"{value:g}"
+    return str(value)
 
 
 def accuracy(value: float, low: float | None = None, high: float | None = None) -> str:

@@ -18,10 +18,10 @@ from qig.report.records import Run
 from qig.report.render import terminal, write, write_atomically
 
 
-def close(folder: Path, jobs: Sequence[Job], *, figures: int = 1, show: Callable[[str], None] = print) -> list[Path]:
+def close(folder: Path, jobs: Sequence[Job], *, figures: int = 1, show: Callable[[str], None] = print) -> list[str]:
     """Show the closing table of ``jobs`` and write it, with at most ``figures`` figures, into ``folder``.
 
-    Returns what was written. A run that cannot be read, or cannot be compared, is named and does not stop the rest.
+    A run that cannot be read, or cannot be compared, is named and does not stop the rest. Returns what was named.
     """
     rows, problems = compared(jobs)
     written = [_write_jobs(jobs, folder)]
@@ -34,7 +34,7 @@ def close(folder: Path, jobs: Sequence[Job], *, figures: int = 1, show: Callable
         show(summary(jobs, problems))
     if rows:
         show(f"Written to {folder}: {', '.join(path.name for path in written)}")
-    return written
+    return problems
 
 
 def keep_records(jobs: Sequence[Job], folder: Path) -> list[Path]:

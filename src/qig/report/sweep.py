@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class ClosingTable(Callback):
             self._guarded(lambda: self._close(config.hydra.run.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        if "plan=true" not in config.hydra.overrides.task:
+        if not _plans(config.hydra.overrides.task):
             self._guarded(lambda: self._close(config.hydra.sweep.dir))
 
     def _remember(self, folder: str) -> None:
@@ -83,3 +83,9 @@ def _outcome(job_return: JobReturn) -> tuple[str, str | None]:
         return COMPLETED, None
     # The public property would raise the job's exception a second time, and print while doing so.
     return FAILED, error_line(job_return._return_value)
+
+
+def _plans(words: Sequence[str]) -> bool:
+    """Whether the jobs of a sweep only foresee: the last word on ``plan`` says so, in any of the ways of Hydra."""
+    said = [word.partition("=")[2] for word in words if word.lstrip("+").partition("=")[0] == "plan"]
+    return bool(said) and said[-1].lower() == "true"

@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     runs, problems = all_runs(options.store)
-    chosen = [one for one in runs if _holds(one, _conditions(options.where, runs))]
+    conditions = _conditions(options.where, runs)
+    chosen = [one for one in runs if _holds(one, conditions)]
     rows = [_row(one) for one in sorted(chosen, key=lambda one: str(one.record.get("created")))]
     if rows:
         print(tabulate(rows, headers="keys", disable_numparse=True))

@@ -1,5 +1,7 @@
 """Forest plot, accuracy over bits, cost, completeness: their data by hand, and what the reader sees of it."""
 
+import math
+
 import pandas as pd
 import pytest
 
@@ -49,6 +51,13 @@ def test_forest_rows_are_in_points_and_filled_only_where_zero_is_outside():
     assert "†" in axes.get_xlabel() and any("tiny † · W3A16" in text.get_text() for text in axes.texts)
 
 
+def test_a_difference_without_an_interval_is_a_point_and_a_number():
+    """As on a single image, whose spread is not known."""
+    frame = comparison_frame().assign(vs_rtn_low=math.nan, vs_rtn_high=math.nan)
+    (right,) = method_differences.draw(method_differences.data(frame)).axes[0].child_axes
+    assert [text.get_text() for text in right.get_yticklabels()] == ["+2.0", "-0.1"]
+
+
 def test_a_comparison_without_the_baseline_has_no_forest():
     with pytest.raises(StoreError, match="no differences from 16bit to draw"):
         method_differences.data(comparison_frame(), "16bit")
@@ -95,6 +104,8 @@ def test_bits_come_from_the_configuration(bit_runs):
     full, near = accuracy_bits.draw(found).axes
     lowest = found[found.accuracy > 97 - accuracy_bits.NEAR].low.min()
     assert full.get_ylim()[0] < 40 < near.get_ylim()[0] == pytest.approx(lowest - 0.5)
+    alone = found.assign(low=math.nan, high=math.nan)  # a single image
+    assert accuracy_bits.draw(alone).axes[1].get_ylim() == pytest.approx((96 - 0.5, 97 + 0.5))
     close = accuracy_bits.data(accuracies(bit_runs, [0.97, 0.96, 0.95]), bit_runs)
     assert len(accuracy_bits.draw(close).axes) == 1
 
@@ -134,6 +145,10 @@ def test_completeness_is_that_of_integrated_sites(store):
     axes = completeness_nodes.draw(pd.concat([found, other, fine])).axes[0]
     assert [line.get_label() for line in axes.lines] == ["1,024 nodes", "midpoint", "Gauss–Legendre"]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2", "8"]
+    assert completeness_nodes.draw(found).get_suptitle() == "Completeness: tiny"
+    two = completeness_nodes.draw(pd.concat([found, found.assign(model="large", residual=2.0)]))
+    assert two.get_suptitle() == "Completeness"
+    assert [axes.get_title().partition("\n")[2] for axes in two.axes] == ["tiny", "large"]
     with pytest.raises(StoreError, match="at least two numbers of nodes"):
         completeness_nodes.data(runs[:1])
 

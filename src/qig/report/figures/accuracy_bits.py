@@ -70,7 +70,8 @@ def draw(frame: pd.DataFrame) -> Figure:
     grid[0, 0].set_ylabel("accuracy, %")
     if far:
         near = frame[frame.accuracy > max(reference.values()) - NEAR]
-        grid[1, 0].set(ylabel="the same near 16 bit", ylim=(near.low.min() - 0.5, frame.high.max() + 0.5))
+        low, high = near.low.fillna(near.accuracy).min(), frame.high.fillna(frame.accuracy).max()
+        grid[1, 0].set(ylabel="the same near 16 bit", ylim=(low - 0.5, high + 0.5))
     handles, names = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=5 if len(panels) == 1 else 8, handlelength=1.6,
                   columnspacing=1.2)

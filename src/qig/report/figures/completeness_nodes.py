@@ -46,20 +46,20 @@ def draw(frame: pd.DataFrame) -> Figure:
     sites = [site for site in SITES if site in set(frame.site)]
     figure = new_figure(min(PAGE, 1.3 + 1.9 * len(sites)), 0.7 + 1.6 * len(rows))
     grid = figure.subplots(len(rows), len(sites), squeeze=False, sharex=True, sharey=True)
-    for line, ((_, _, setting), part) in zip(grid, rows, strict=True):
+    names = list(dict.fromkeys(model_title(model, sigma) for (model, sigma, _), _ in rows))
+    for line, ((model, sigma, setting), part) in zip(grid, rows, strict=True):
         for axes, site in zip(line, sites, strict=True):
             _panel(axes, part[part.site == site], rules)
-            axes.set_title(f"{SITES[site]} · {setting.upper()}")
+            axes.set_title(f"{SITES[site]} · {setting.upper()}"
+                           + (f"\n{model_title(model, sigma)}" if len(names) > 1 else ""))
         line[0].set_ylabel("relative residual")
-    first = frame.iloc[0]
     for axes in grid[-1]:
         axes.set_xlabel("integration nodes")
     handles = {name: handle for axes in figure.axes for handle, name in zip(*axes.get_legend_handles_labels(),
                                                                             strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
-    name = model_title(first.model, first.sigma)
-    note = dagger([name]).strip()
-    figure.suptitle(f"Completeness: {name}" + (f" ({note})" if note else ""))
+    note = dagger(names).strip()
+    figure.suptitle("Completeness" + (f": {names[0]}" if len(names) == 1 else "") + (f" ({note})" if note else ""))
     return figure
 
 

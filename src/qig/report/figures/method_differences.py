@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qig.errors import StoreError
-from qig.report.cells import METHODS, signed
+from qig.report.cells import METHODS, difference
 from qig.report.figures.identity import dagger, label, model_and_setting
 from qig.report.figures.style import COLUMN, new_figure
 from qig.report.metrics import METRICS, Metric, metric_of
@@ -108,8 +108,7 @@ def draw(frame: pd.DataFrame) -> Figure:
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
         for row in part.itertuples():
             height += 1
-            shown = [signed(value, digits) for value in (row.difference, row.low, row.high)]
-            numbers = f"{shown[0]} [{shown[1]}, {shown[2]}]"
+            numbers = difference(row.difference, row.low, row.high, scale=1, digits=digits)
             ticks.append((height, row.label, numbers))
             _interval(axes, height, row, edge)
         height += 1
