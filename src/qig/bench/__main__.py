@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qig.bench.shapes import SHAPES
-from qig.errors import QigError
+from qig.commands import told
 
 HERE = Path("results/benchmarks")
 MODELS = ("tiny_qwen2_vl", "tiny_llava_onevision", "tiny_internvl")
@@ -24,12 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from qig.environment import quiet
 
     quiet()
-    try:
-        print(getattr(commands, options.command)(options))
-    except QigError as error:
-        print(f"qig-bench: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return told("qig-bench", lambda: print(getattr(commands, options.command)(options)))
 
 
 def parser() -> argparse.ArgumentParser:

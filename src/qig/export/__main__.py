@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from qig.commands import told
 from qig.config import default_store
-from qig.errors import QigError
 
 GIGABYTE = 10**9
 
@@ -25,14 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--shard-size", type=float, default=5, metavar="GB", help="largest file (default: %(default)s)")
     parser.add_argument("--verify", action="store_true", help="write nothing: derive every tensor anew and compare")
     options = parser.parse_args(arguments)
+    options.to = options.to.absolute()  # `.` has no name
     if not options.shard_size > 0:
         parser.error(f"--shard-size {options.shard_size:g}: expected more than 0 GB")
-    try:
-        print(_run(options))
-    except QigError as error:
-        print(f"qig-export: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return told("qig-export", lambda: print(_run(options)))
 
 
 def _run(options: argparse.Namespace) -> str:

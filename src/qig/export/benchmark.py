@@ -8,7 +8,6 @@ with its integers in torchao's kernels where there is one that takes them (insta
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,8 +15,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from qig.errors import ModelError, QigError
+from qig.commands import told
+from qig.errors import ModelError
 from qig.export.kernels import exported_scheme, kernel_of, use_kernels
+from qig.report.render import write_atomically
+from qig.store import write_json
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,18 +40,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--to", type=Path, help="write benchmark.json and benchmark.md into this folder")
     options = parser.parse_args(arguments)
-    try:
-        report = benchmark(options)
-    except QigError as error:
-        print(f"qig.export.benchmark: {error}", file=sys.stderr)
-        return 1
+    if min(options.repeats, options.tokens) < 1:
+        parser.error(f"--repeats {options.repeats}, --tokens {options.tokens}: expected 1 or more")
+    return told("qig.export.benchmark", lambda: _write(options))
+
+
+def _write(options: argparse.Namespace) -> None:
+    if options.to is not None:
+        options.to.mkdir(parents=True, exist_ok=True)
+    report = benchmark(options)
     table = markdown(report)
     print(table)
     if options.to is not None:
-        options.to.mkdir(parents=True, exist_ok=True)
-        (options.to / "benchmark.json").write_text(json.dumps(report, indent=1) + "\n")
-        (options.to / "benchmark.md").write_text(table)
-    return 0
+        write_json(options.to / "benchmark.json", report)
+        write_atomically(options.to / "benchmark.md", table)
 
 
 def benchmark(options: argparse.Namespace) -> dict[str, Any]:

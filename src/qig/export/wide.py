@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qig.errors import QigError, StoreError
+from qig.commands import told
+from qig.errors import StoreError
 
 MODEL = "tiny_llava_onevision"
 HEAD = 64
@@ -24,18 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.width < 256 or options.width % 256 or options.blocks < 1:
         parser.error("expected a --width that is a multiple of 256, and at least 1 block")
-    try:
-        if options.folder.is_dir() and any(options.folder.iterdir()):
-            raise StoreError(f"{options.folder} is not empty; choose another directory")
-        write_wide(options.folder, options.width, options.blocks)
-    except QigError as error:
-        print(f"qig.export.wide: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return told("qig.export.wide", lambda: write_wide(options.folder, options.width, options.blocks))
 
 
 def write_wide(folder: Path, width: int, blocks: int) -> None:
-    """Random bfloat16 weights; the MLP is 3 times as wide, and 4 query heads share a key-value head."""
+    """Random bfloat16 weights; the MLP is 3 times as wide, and 4 query heads share a key-value head.
+
+    Raises:
+        StoreError: the folder is there and not empty.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        raise StoreError(f"{folder} is not empty; choose another directory")
+    folder.mkdir(parents=True, exist_ok=True)
     import torch
 
     from qig.environment import quiet

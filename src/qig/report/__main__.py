@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qig.errors import ConfigError, QigError, StoreError, choices
+from qig.commands import told
+from qig.errors import ConfigError, StoreError, choices
 from qig.report.closing import close, keep_records
 from qig.report.jobs import RUN_FILE, read_jobs
 from qig.report.wandb_report import add_option, log_report
@@ -32,11 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--html", action="store_true", help="write report.html of all results as well, one page")
     add_option(parser)
     options = parser.parse_args(arguments)
-    try:
-        return _folder(options) if _is_folder(options.name) else _experiments(options)
-    except QigError as error:
-        print(f"qig-report: {error}", file=sys.stderr)
-        return 1
+    return told("qig-report", lambda: _folder(options) if _is_folder(options.name) else _experiments(options))
 
 
 def _is_folder(name: str) -> bool:

@@ -16,8 +16,9 @@ import pandas as pd
 import torch
 
 from qig.blockwise.capture import recording
+from qig.commands import told
 from qig.data.calibration import CalibrationBatch
-from qig.errors import ConfigError, QigError
+from qig.errors import ConfigError
 from qig.models.loading import LoadedModel
 from qig.report.records import TOKEN_KINDS
 
@@ -67,33 +68,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sample", type=int, default=0, help="which calibration sample (default: 0)")
     parser.add_argument("--to", type=Path, required=True, help="folder to write the CSV, PDF and PNG into")
     options = parser.parse_args(arguments)
-    try:
-        for path in _write(options.overrides, options.blocks, options.sample, options.to):
-            print(path)
-    except QigError as error:
-        print(f"qig.report.activations: {error}", file=sys.stderr)
-        return 1
-    return 0
+    wanted = (options.overrides, options.blocks, options.sample, options.to)
+    return told("qig.report.activations", lambda: print(*_write(*wanted), sep="\n"))
 
 
 def _write(overrides: Sequence[str], blocks: Sequence[int] | None, sample: int, folder: Path) -> list[Path]:
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
 
     from qig.config import conf_dir, register
+    from qig.config.composed import typed_job
+    from qig.config.validation import resolve
     from qig.data.calibration import collate, samples_of
     from qig.environment import quiet
+    from qig.models import checkpoint
     from qig.models.loading import load
     from qig.report.figures.files import write
+    from qig.stages import decide
 
     register()
     quiet()
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         with initialize_config_dir(config_dir=str(conf_dir())):
-            config = OmegaConf.to_object(compose("config", overrides=["tracking=none", *overrides]))
+            words = ["tracking=none", *overrides]
+            config = resolve(typed_job(compose("config", overrides=words, return_hydra_config=True)))
     except HydraException as error:
         raise ConfigError(str(error)) from error
+    decide(config, checkpoint.resolve(config.model.path))
     samples = samples_of(config.calibration)
     if not 0 <= sample < len(samples):
         raise ConfigError(f"no calibration sample {sample}: the set has samples 0 to {len(samples) - 1}")

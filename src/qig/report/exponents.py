@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qig.errors import QigError, StoreError
+from qig.commands import told
+from qig.errors import StoreError
 from qig.experiment.gather import table_of
 from qig.experiment.spec import Table
 from qig.report.figures.style import SITES
@@ -137,16 +138,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="an experiment's folder, such as results/real_weights; written into")
     folder = parser.parse_args(arguments).folder
-    try:
-        frame, table = data(folder)
-        written = [folder / "exponents.csv", folder / "exponents.md"]
-        write_atomically(written[0], frame.to_csv(index=False))
-        write_atomically(written[1], page(frame, table, f"python -m qig.report.exponents {folder.as_posix()}"))
-        print(*written, sep="\n")
-    except QigError as error:
-        print(f"qig.report.exponents: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return told("qig.report.exponents", lambda: print(*_write(folder), sep="\n"))
+
+
+def _write(folder: Path) -> list[Path]:
+    frame, table = data(folder)
+    written = [folder / "exponents.csv", folder / "exponents.md"]
+    write_atomically(written[0], frame.to_csv(index=False))
+    write_atomically(written[1], page(frame, table, f"python -m qig.report.exponents {folder.as_posix()}"))
+    return written
 
 
 if __name__ == "__main__":

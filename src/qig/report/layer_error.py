@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from qig.blockwise.activations import Activations
 from qig.blockwise.run import BlockPass
+from qig.commands import told
 from qig.config import conf_dir, register
 from qig.config.schema import Config
 from qig.config.validation import needs_calibration, resolve
@@ -40,6 +41,7 @@ from qig.determinism import prepare
 from qig.environment import environment, quiet
 from qig.models.loading import LoadedModel, load
 from qig.quantization.setting import Setting
+from qig.report.render import write_atomically
 from qig.store import write_json
 
 CPU = torch.device("cpu")
@@ -168,25 +170,31 @@ def markdown(rows: pd.DataFrame, samples: int, held_out: int) -> str:
     return "\n".join(parts)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 1 after a message about what cannot be done."""
     parser = argparse.ArgumentParser(prog="python -m qig.report.layer_error", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("results"), help="folder (default: results)")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--sigmas", nargs="+", type=float, default=SIGMAS, help="default: the configuration's, and 0")
     parser.add_argument("--samples", type=int, default=32, help="captions to calibrate on (default: 32)")
     parser.add_argument("--held-out", type=int, default=32, help="captions to measure on (default: 32)")
-    options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = parser.parse_args(given)
+    command = shlex.join(["python", "-m", "qig.report.layer_error", *given])
+    return told("qig.report.layer_error", lambda: _write(options, command))
+
+
+def _write(options: argparse.Namespace, command: str) -> None:
+    folder = options.output
+    folder.mkdir(parents=True, exist_ok=True)
     prepare(seed=0, threads=1)  # the same bits whatever the number of cores
     rows = table(options.models, options.sigmas, options.samples, options.held_out)
-    options.output.mkdir(parents=True, exist_ok=True)
-    rows.to_csv(options.output / "layer_error.csv", index=False)
     text = markdown(rows, options.samples, options.held_out)
-    (options.output / "layer_error.md").write_text(text)
-    given = sys.argv[1:] if arguments is None else arguments
-    command = shlex.join(["python", "-m", "qig.report.layer_error", *given])
-    write_json(options.output / "layer_error.json", {"command": command, **environment(CPU)})
+    write_atomically(folder / "layer_error.csv", rows.to_csv(index=False))
+    write_atomically(folder / "layer_error.md", text)
+    write_json(folder / "layer_error.json", {"command": command, **environment(CPU)})
     print(text)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

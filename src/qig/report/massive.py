@@ -19,10 +19,11 @@ import torch
 from scipy.stats import rankdata
 
 from qig.blockwise.capture import recording
+from qig.commands import told
 from qig.config import default_store
 from qig.data.calibration import CalibrationBatch
 from qig.data.tokens import TokenKind
-from qig.errors import QigError, StoreError
+from qig.errors import StoreError
 from qig.models.loading import LoadedModel
 from qig.report.figures.identity import identity
 from qig.report.figures.style import SITES
@@ -137,13 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--store", type=Path, default=default_store(), help="where the run is (default: %(default)s)")
     parser.add_argument("--to", type=Path, required=True, help="folder to write the table and the figure into")
     options = parser.parse_args(arguments)
-    try:
-        for path in _write(load_run(options.store, options.run), options.to):
-            print(path)
-    except QigError as error:
-        print(f"qig.report.massive: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return told(
+        "qig.report.massive", lambda: print(*_write(load_run(options.store, options.run), options.to), sep="\n")
+    )
 
 
 def _write(run: Run, folder: Path) -> list[Path]:

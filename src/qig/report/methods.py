@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from qig.about import About
+from qig.commands import told
 from qig.config import conf_dir
 from qig.equalization import EQUALIZERS
+from qig.report.render import write_atomically
 from qig.rounding import ROUNDERS
 from qig.sensitivity import ESTIMATORS
 
@@ -75,13 +78,18 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 1 after a message about what cannot be done."""
     parser = argparse.ArgumentParser(prog="python -m qig.report.methods", description=__doc__)
     parser.add_argument("--output", type=Path, default=DESTINATION, help="the file to write (default: docs/METHODS.md)")
     output = parser.parse_args(arguments).output
+    return told("qig.report.methods", lambda: _write(output))
+
+
+def _write(output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(page())
+    write_atomically(output, page())
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

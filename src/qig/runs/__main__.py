@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from qig.commands import told
 from qig.config import default_store
-from qig.errors import QigError
 
 COMMANDS = ("list", "show", "compare", "verify", "prune", "repro")
 
@@ -29,10 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sub.set_defaults(action=module.run)
     options = parser.parse_args(arguments)
     try:
-        return options.action(options)
-    except QigError as error:
-        print(f"qig-runs: {error}", file=sys.stderr)
-        return 1
+        return told("qig-runs", lambda: options.action(options))
     except BrokenPipeError:  # head, less
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
         return 0

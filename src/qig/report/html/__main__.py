@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qig.errors import QigError
+from qig.commands import told
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,12 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     from qig.report.html.page import write_page
 
-    try:
-        print(write_page(options.results, options.to))
-    except QigError as error:
-        print(f"qig.report.html: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return told("qig.report.html", lambda: print(write_page(options.results, options.to)))
 
 
 if __name__ == "__main__":
