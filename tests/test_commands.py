@@ -50,7 +50,7 @@ def test_what_went_well_and_what_is_our_own_mistake():
         ("qig.export.benchmark", ["{results}", "--source", "{results}", "--to", "{file}"]),
     ],
 )
-def test_an_output_at_a_file_is_told_before_anything_is_computed(tmp_path, capsys, module, words):
+def test_an_output_at_a_file_is_told_in_a_line(tmp_path, capsys, module, words):
     file, results = tmp_path / "file", tmp_path / "results"
     file.write_text("")
     (results / "one").mkdir(parents=True)

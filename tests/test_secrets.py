@@ -65,6 +65,25 @@ def test_keys_that_name_a_secret(word):
         refuse_in_config({"a": {"api_key": 3}})
 
 
+@pytest.mark.parametrize(
+    "word",
+    [f"hydra.launcher.setup=[export WANDB_API_KEY={'ab12' * 10}]",
+     f"hydra.job.env_set={{WANDB_API_KEY: {'ab12' * 10}}}",
+     "hydra.launcher.setup=['export HF_TOKEN=\"abc\"','module load cuda']"],
+)  # fmt: skip
+def test_secrets_inside_what_hydra_is_told_to_set(word):
+    """They would be written into the job's folder and the submission script."""
+    with pytest.raises(ConfigError, match=r"^hydra\.\S+ holds a secret") as caught:
+        refuse_in_words([word])
+    assert "ab12" not in str(caught.value)
+
+
+def test_variables_by_name_and_settings_of_other_kinds_may_be_set():
+    refuse_in_words(["hydra.launcher.setup=[export HF_TOKEN=$HF_TOKEN,export OMP_NUM_THREADS=4]",
+                     "hydra.job.env_set={HF_HOME: /data/hub, OMP_NUM_THREADS: 1}", "hydra.launcher.account=lab",
+                     "calibration.shares={captions: 2, ocr: 1}"])  # fmt: skip
+
+
 def test_copies_without_secrets():
     given = {"path": URLS[0], "hf_token": "abc", "none_token": None, "list": [TOKEN, 3], "max_tokens": 5}
     assert without_secrets(given) == {

@@ -13,10 +13,14 @@ from typing import Any
 from qig.errors import ConfigError
 
 HIDDEN = "<hidden>"
+EMPTY = ("", "null")
 SHORTEST = 8  # characters; shorter values of environment variables are words that occur anywhere
 # "hf_token" and "api_key", but neither "max_tokens" nor "token_budget" nor "pad_token_id".
 NAME = re.compile(r"(^|_)(token|secret|password|passwd|credentials?|auth|(api|access|private|secret)_?key)$")
 CREDENTIALS = re.compile(r"(?<=://)[^/\s?#'\"]+(?=@)")  # of a URL
+ASSIGNED = re.compile(r"([A-Za-z_][\w-]*)['\"]?\s*[=:]\s*['\"]?([^\s'\"},\]$]+)")
+"""``NAME=value`` and ``NAME: value`` inside a value, as of ``hydra.launcher.setup`` and ``hydra.job.env_set``; a
+``$VARIABLE`` is no secret."""
 FORMS = re.compile(
     r"\b(hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}|wandb_v\d_\w{20,}|gh[oprsu]_[A-Za-z0-9]{20,}"
     r"|github_pat_\w{20,}|glpat-[\w-]{16,}|sk-[\w-]{20,}|AKIA[0-9A-Z]{16})"
@@ -55,7 +59,8 @@ def refuse_in_words(words: Iterable[str]) -> None:
     """
     for word in words:
         key, equals, value = word.partition("=")
-        if masked(word) != word or (equals and names_secret(key.split(".")[-1]) and value not in ("", "null")):
+        given = [(key.split(".")[-1], value), *ASSIGNED.findall(value)] if equals else []
+        if masked(word) != word or any(names_secret(name) and text not in EMPTY for name, text in given):
             _refuse(masked(key).lstrip("+~"))
 
 

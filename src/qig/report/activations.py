@@ -88,7 +88,6 @@ def _write(overrides: Sequence[str], blocks: Sequence[int] | None, sample: int, 
 
     register()
     quiet()
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         with initialize_config_dir(config_dir=str(conf_dir())):
             words = ["tracking=none", *overrides]
