@@ -31,6 +31,17 @@ t: tokens, c, h: channels, n: samples; err: mean over channels of a token's squa
 L: the supervised loss. Costs are passes of f per site and micro-batch unless they say otherwise, on top of the
 forward passes of the streams.
 """
+CHOICES = """## Where papers are silent, or codes do otherwise
+
+* Uniform weights count every token of the calibration set alike, as AWQ and GPTQ do; QIG's sum to 1 in each sample.
+  With samples of unequal length that is a difference of its own: `sensitivity=uniform sensitivity.normalize=sample`
+  is without it, and QIG's own shuffled weights (`sensitivity.control=permuted`) always are.
+* MBQ's ratio of gradients is one of all tokens of the set together; its code averages over samples first. The tokens
+  that end a turn have no weight.
+* GPTAQ's term has its full size (codes in use: a quarter), and its inputs are not rounded to integers.
+* In 16-bit arithmetic and with 8-bit weights, what QIG integrates is a difference of the size of rounding errors:
+  give `model.dtype=float32` for `quant=w8a8`.
+"""
 
 
 def page() -> str:
@@ -41,7 +52,7 @@ def page() -> str:
         ("Rounding: weights to integers", _registry(ROUNDERS, none="keep the weights in 16 bits (`quant=fp16`)")),
         ("Presets: `method=`", _presets()),
     ]
-    return "\n".join([HEAD, *(f"## {title}\n\n{table}\n" for title, table in tables)])
+    return "\n".join([HEAD, *(f"## {title}\n\n{table}\n" for title, table in tables), CHOICES])
 
 
 def _registry(registry: Mapping[str, type], none: str | None = None) -> str:
