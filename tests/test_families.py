@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from families.table import FAMILIES
+from qig.errors import EvaluationError
+from qig.evaluation.protocols import WRAPPERS
+from qig.models.checkpoint import model_type, resolve
 from qig.quantization.linear import FakeQuantLinear
 from qig.quantized import load_checkpoint
 from qig.runner import Prepared
@@ -42,3 +45,17 @@ def test_calibrated_evaluated_and_loaded_again(family_checkpoint, compose, tmp_p
         assert len(layers) == 7 * len(quantized.blocks)
         assert all(name.startswith(f"{quantized.architecture.text_model}.layers.") for name in layers)
         assert {layer.activations and layer.activations.bits for layer in layers.values()} == {bits}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_protocol_without_a_row_for_the_family_is_refused_before_anything_is_loaded(
+    family_checkpoint, compose, tmp_path, family
+):
+    folder = family_checkpoint(family)
+    words = ("evaluation.protocol=wrapper", "quant=fp16", "method=none")
+    config = compose("model=hf", f"model.path={folder}", f"store={tmp_path}", *words)
+    if model_type(resolve(str(folder))) in WRAPPERS:
+        Prepared(config)
+    else:
+        with pytest.raises(EvaluationError, match=r"evaluation\.protocol=wrapper: unknown family .*protocol=plain"):
+            Prepared(config)

@@ -42,6 +42,7 @@ def quantize(config: Config, device: torch.device, folder: Path, gradients: Plac
         block_pass = BlockPass(loaded, batches, config, activations, folder, shared)
         with watch("quantization"):
             blocks = block_pass.run()
+        watch.add("quantization", block_pass.earlier)
     activations.close()
     sensitivity, scales = _gather(folder, len(blocks))
     if sensitivity:

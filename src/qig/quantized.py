@@ -11,11 +11,12 @@ from qig.blockwise.artefact import apply_block, block_folder, read_record
 from qig.config.recorded import typed
 from qig.config.schema import Model, Quant
 from qig.errors import ModelError
-from qig.models.checkpoint import content_hash, resolve
+from qig.models.checkpoint import EMBEDDED, content_hash, own_dtype, resolve
 from qig.models.files import read_json
 from qig.models.loading import LoadedModel, load
 from qig.quantization.grid import packed_bytes
 from qig.quantization.setting import Setting
+from qig.store.files import sha256
 
 RECORD = "quantization.json"
 
@@ -43,7 +44,8 @@ def load_checkpoint(path: str | Path, device: torch.device) -> LoadedModel:
             raise ModelError(f"{folder / 'record.json'} does not name its quantized stage: got {stage!r}")
         folder = folder.absolute().parents[1] / "quantized" / stage
     if not (folder / RECORD).is_file():
-        plain = {"name": str(path), "path": str(path), "dtype": "float32", "outliers": {"sigma": 0.0, "seed": 0}}
+        dtype = "float32" if str(path).startswith(EMBEDDED) else own_dtype(resolve(str(path)))
+        plain = {"name": str(path), "path": str(path), "dtype": dtype, "outliers": {"sigma": 0.0, "seed": 0}}
         return load(_typed(Model, plain, folder), device)
     record = read_json(folder / RECORD)
     absent = {"model", "quant", "checkpoint_sha256"} - record.keys()
@@ -59,6 +61,14 @@ def load_checkpoint(path: str | Path, device: torch.device) -> LoadedModel:
             raise ModelError(f"{block} is absent or damaged; run the same command again to make the model anew")
     apply_quantized(loaded, _typed(Quant, record["quant"], folder), folder)
     return loaded
+
+
+def content_of(path: str | Path) -> str:
+    """Hash of what :func:`load_checkpoint` would load: of a record or a stage's own, or of a checkpoint's content."""
+    for name in ("record.json", RECORD):
+        if (Path(path) / name).is_file():
+            return sha256(Path(path) / name)
+    return content_hash(resolve(str(path)))
 
 
 def model_bytes(loaded: LoadedModel, setting: Setting | None) -> dict[str, int]:

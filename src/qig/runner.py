@@ -14,6 +14,7 @@ from qig.config.schema import Config
 from qig.config.validation import baseline, needs_calibration, resolve
 from qig.data.sets import check_available
 from qig.evaluation.datasets import check_datasets
+from qig.evaluation.protocols import protocol_of
 from qig.evaluation.registry import check_no_pictures, check_tasks
 from qig.models import checkpoint
 from qig.models.architectures import architecture_of
@@ -53,6 +54,8 @@ class Prepared:
             if needs_calibration(self.config):
                 check_text_only(self.config)
             check_no_pictures(tasks)
+        if tasks:
+            protocol_of(self.config.evaluation.protocol, checkpoint.model_type(directory))
         decide(self.config, directory)
         if needs_calibration(self.config):
             check_available(self.config.calibration)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ from qig.models.loading import load
 from qig.quantization.grid import ActivationGrid
 from qig.quantization.linear import FakeQuantLinear, QuantizedLinear
 from qig.quantized import load_checkpoint
-from qig.store import find_damage
+from qig.sensitivity.kept_gradients import RECORD as RECORD_OF_GRADIENTS
+from qig.store import find_damage, write_json, write_manifest
 
 CPU = torch.device("cpu")
 SMOOTHQUANT = "method=smoothquant quant=w4a8"
@@ -87,6 +89,30 @@ def test_interrupted_pass_goes_on_and_ends_bit_identical(configured, passed, tmp
         assert (tmp_path / "parts/blocks" / name / "block.json").stat().st_mtime_ns == time
     assert_identical(tensors(tmp_path / "whole"), tensors(tmp_path / "parts"))
     assert_identical(computing(whole.model), computing(resumed.model))
+
+
+def test_seconds_of_a_resumed_calibration_are_those_of_all_attempts(configured, tmp_path):
+    """Of the block that is found, and of gradients that another run has left."""
+    config = configured("method=mbq")
+
+    def gradients(build):
+        if not (tmp_path / "gradients").is_dir():
+            (tmp_path / "gradients").mkdir()
+            build(tmp_path / "gradients")
+        return tmp_path / "gradients"
+
+    quantize(config, CPU, tmp_path / "one", gradients)
+    record = tmp_path / "gradients" / RECORD_OF_GRADIENTS
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"seconds": 7000.0}))
+    found = tmp_path / "two" / "blocks" / "000"
+    shutil.copytree(tmp_path / "one" / "blocks" / "000", found)
+    written = json.loads((found / "block.json").read_text())
+    write_json(found / "block.json", written | {"seconds": {"search": 500.0, "rounding": 40.0}})
+    write_manifest(found)
+    quantize(config, CPU, tmp_path / "two", gradients)
+    timings = json.loads((tmp_path / "two" / "quantization.json").read_text())["timings"]
+    parts = [timings[name] for name in ("attribution", "capture", "search", "rounding", "propagation")]
+    assert timings["search"] > 500 and timings["quantization"] >= sum(parts) > 7000
 
 
 @pytest.mark.parametrize("overrides", ["method=qig quant=w4a8", "method=mbq", "method=gptq_qig", "method=vlmq"])

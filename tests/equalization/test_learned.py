@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
@@ -81,6 +82,23 @@ def test_never_worse_than_the_grid_by_the_true_error(site, setting, loss):
     assert found.losses == grid.losses and found.exponent == grid.exponent
     assert found.learned_loss <= min(grid.losses)
     assert found.learned_loss == pytest.approx(true_error(view, weights, found.value, loss), rel=1e-4)
+
+
+def test_an_exponent_whose_error_is_not_finite_does_not_end_the_learning(monkeypatch):
+    """As of a float16 model that overflows there; the grid search leaves it out, too."""
+    view, weights = make_view("mlp_in", "w3a16", seed=1)
+    before = LearnedScales(config()).scale(view, weights)
+    search = LearnedScales.search
+
+    def overflows(self, view, error):
+        start = search(self, view, error)
+        assert start.exponent != 0
+        return replace(start, losses=[math.nan, *start.losses[1:]])
+
+    monkeypatch.setattr(LearnedScales, "search", overflows)
+    found = LearnedScales(config()).scale(view, weights)
+    assert torch.equal(found.value, before.value) and found.learned_loss == before.learned_loss
+    assert found.learned_loss < min(before.losses)
 
 
 def test_learning_pays():

@@ -23,9 +23,29 @@ def test_a_checkpoint_is_evaluated_into_a_folder(monkeypatch, internvl, tmp_path
     assert found["metrics"]["qig_digitgrid"]["n"] == 3 and found["protocol"]["name"] == "plain"
 
 
+def test_what_another_checkpoint_left_in_the_folder_is_not_taken_for_this_ones(monkeypatch, internvl, tmp_path):
+    """As behind an evaluation that was interrupted, or whose answers were refused."""
+    model, processor = internvl
+    identities = []
+    monkeypatch.setattr("qig.evaluation.parallel.evaluate_into", lambda *given: identities.append(given[-1]))
+    for name, change in (("one", 0.0), ("other", 0.25)):
+        model.lm_head.weight.data[0, 0] += change
+        model.save_pretrained(tmp_path / name)
+        processor.save_pretrained(tmp_path / name)
+    options = ["evaluation.limit=3", "device=cpu", "threads=1"]
+    for checkpoint, *more in (
+        ("one",), ("one",), ("other",), ("one", "evaluation.nll=false"), ("one", "evaluation.processes=2")
+    ):  # fmt: skip
+        called(monkeypatch, tmp_path / checkpoint, tmp_path / "found", *options, *more)
+    first, again, other, without, shared = identities
+    assert first == again == shared and len({first, other, without}) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["checkpoint", "found", "evaluation.batch_size=0"], r"error: evaluation\.batch_size=0: expected 1 or more"),
+        (["checkpoint", "found", "evaluation.seed=-1"], r"error: evaluation\.seed=-1"),
         (["/no/such/checkpoint", "found"], "error: checkpoint directory '/no/such/checkpoint' does not exist"),
         (["checkpoint", "found", "evaluation=papr"], "error: .*papr"),
         (["checkpoint", "found", "evaluation.limits=3"], "error: .*limits"),

@@ -48,6 +48,13 @@ def doubled(number, batch):
 EXPECTED = [["aa", 0.0], ["bb", 1 / 3], ["cc", 2 / 3], ["dd", 1.0]]
 
 
+def test_batches_of_another_model_or_protocol_do_not_count(tmp_path):
+    batches(Journal(tmp_path, identity="one"), doubled)
+    other = Counted(lambda number, batch: [batch.upper()])
+    assert batches(Journal(tmp_path, identity="other"), other) == [["A"], ["B"], ["C"], ["D"]] and other.calls == 4
+    assert batches(Journal(tmp_path, identity="one"), Counted(doubled, 0)) == EXPECTED
+
+
 def test_nothing_is_done_twice(tmp_path):
     with pytest.raises(Killed):
         batches(Journal(tmp_path), Counted(doubled, 2))

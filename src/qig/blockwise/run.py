@@ -27,7 +27,10 @@ from qig.sensitivity.shared_gradients import SharedGradients
 
 class BlockPass:
     """One calibration: a model, its calibration batches (none if the method needs none), where results go, and
-    where whole-model gradients are kept."""
+    where whole-model gradients are kept.
+
+    ``earlier``: seconds that other runs and attempts spent on what this pass found, gradients and blocks.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class BlockPass:
         self.folder = folder
         self.shared = shared or SharedGradients()
         self.stopwatch = Stopwatch()
+        self.earlier = 0.0
 
     def run(self) -> list[dict[str, Any]]:
         """Quantize every block; returns the record of each (sites searched, seconds by stage)."""
@@ -53,6 +57,7 @@ class BlockPass:
             with self.stopwatch("attribution"):
                 methods.estimator.prepare(WholeModel(loaded, self.batches, self.activations, self.shared))
             self.stopwatch.add("attribution", self.shared.elsewhere)
+            self.earlier += self.shared.elsewhere
         with self.stopwatch("capture"):
             streams = Streams(loaded, self.batches, self.activations, methods.needs_quantized_stream)
         records = []
@@ -74,6 +79,7 @@ class BlockPass:
             }  # fmt: skip
             save_block(folder, block, work.findings, record)
         else:
+            self.earlier += sum(record["seconds"].values())
             with self.stopwatch("propagation"):
                 streams.advance(index, block, None)
                 apply_block(folder, block, self.methods.setting)

@@ -35,8 +35,8 @@ def check_calibration(key: str, config: Calibration) -> None:
         at_least(f"{key}.shots", config.shots, 2)
     if isinstance(config, InterleavedCalibration):
         at_least(f"{key}.conversations", config.conversations, 2)
-        if not isinstance(config.text, PileCalibration):
-            raise ConfigError(f"{key}.text.kind={config.text.kind}: expected plain text, such as pile")
+        if not isinstance(config.text, PileCalibration | PythonDocsCalibration):
+            raise ConfigError(f"{key}.text.kind={config.text.kind}: expected plain text: pile or python_docs")
     if isinstance(config, MixtureCalibration):
         _check_shares(key, config)
     for name, part in inner_sets(config).items():

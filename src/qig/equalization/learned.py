@@ -6,6 +6,7 @@ the true error, are kept, so that the result is never worse than the grid's.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -35,7 +36,7 @@ class LearnedScales(GridSearch):
         view = self.on_stream(view)
         error = SiteError(view, self.config, weights)
         start = self.search(view, error)
-        best, least = start.value, min(loss for loss in start.losses if loss is not None)
+        best, least = start.value, min(loss for loss in start.losses if loss is not None and math.isfinite(loss))
         logarithm = best.log().clone().requires_grad_()
         optimizer = torch.optim.Adam([logarithm], lr=self.config.rate)
         unit = least if least > 0 else 1.0  # Adam's epsilon must not depend on how small the site's outputs are

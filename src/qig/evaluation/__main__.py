@@ -23,7 +23,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m qig.evaluation", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("checkpoint", help="a run's folder, a quantized stage's folder, or a Hugging Face checkpoint")
+    what = "a run's folder, a quantized stage's folder, or a Hugging Face checkpoint, in its own type of numbers"
+    parser.add_argument("checkpoint", help=what)
     parser.add_argument("folder", type=Path, help="gets samples.jsonl and evaluation.json")
     parser.add_argument(
         "overrides", nargs="*", help="as for qig: evaluation=NAME, evaluation.KEY=VALUE, device, threads"
@@ -38,10 +39,11 @@ def main() -> None:
 def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
     config = _composed(overrides)
 
+    from qig.config.identity import evaluation_key
     from qig.config.threads import available_threads
     from qig.determinism import prepare
     from qig.environment import quiet
-    from qig.quantized import load_checkpoint
+    from qig.quantized import content_of, load_checkpoint
     from qig.stages import device_name
 
     from .journal import discard
@@ -50,11 +52,14 @@ def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
 
     quiet()
     prepare(config.evaluation.seed, config.threads or available_threads())
-    loaded = load_checkpoint(checkpoint, own_device(device_name(config.device)))
+    device = device_name(config.device)
+    loaded = load_checkpoint(checkpoint, own_device(device))
+    model = {"content": content_of(checkpoint), "device": device.partition(":")[0], "threads": config.threads}
+    identity = evaluation_key(config, model, None)
     folder.mkdir(parents=True, exist_ok=True)
     ranks = Ranks.of_environment()
     try:
-        evaluate_into(folder, loaded, config.evaluation)
+        evaluate_into(folder, loaded, config.evaluation, identity)
         if ranks.is_main:
             discard(folder)
     finally:
@@ -68,11 +73,14 @@ def _composed(overrides: list[str]):
     from omegaconf.errors import OmegaConfBaseException
 
     from qig.config import conf_dir, register
+    from qig.config.rules import check
 
     register()
     try:
         with initialize_config_dir(config_dir=str(conf_dir())):
-            return OmegaConf.to_object(compose("config", overrides=overrides))
+            config = OmegaConf.to_object(compose("config", overrides=overrides))
+            check(config)
+            return config
     except (HydraException, OmegaConfBaseException) as error:
         raise EvaluationError(str(error)) from error
 

@@ -57,6 +57,7 @@ def evaluate(
     max_empty_share: float,
     max_unparsed_share: float,
     folder: Path | None = None,
+    identity: str = "",
 ) -> EvaluationResult:
     """Run lmms-eval's tasks, and running text, on a Hugging Face model in memory, which is left as it is.
 
@@ -64,8 +65,8 @@ def evaluate(
     numpy's and torch's generators, which some tasks use to parse unclear answers. Equal arguments give equal answers
     and equal bits, also where several processes (``torchrun``, ``accelerate launch``) call this together: each answers
     its share of the batches, and all return the same result, which one of them should write. With a ``folder`` finished
-    batches are kept there, and an interrupted evaluation goes on from them; :func:`~qig.evaluation.journal.discard`
-    removes them.
+    batches are kept there, and an interrupted evaluation of the same ``identity`` goes on from them;
+    :func:`~qig.evaluation.journal.discard` removes them.
 
     Raises:
         EvaluationError: an unknown task or protocol, a dataset that cannot be had, or more than ``max_empty_share``
@@ -73,7 +74,7 @@ def evaluate(
         NonFiniteError: the model's scores or likelihoods are not numbers; names the document.
     """
     ranks = Ranks.of_environment()
-    journal = Journal(folder, ranks.rank)
+    journal = Journal(folder, ranks.rank, identity)
     result = EvaluationResult([], {}, {}, {}, {})
     if tasks or text is None:
         check_tasks(tasks)

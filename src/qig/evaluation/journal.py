@@ -21,9 +21,13 @@ FOLDER = "journal"
 
 
 class Journal:
-    """The journal in an evaluation's folder; ``None``: nothing is kept. ``rank``: number of this process."""
+    """The journal in an evaluation's folder; ``None``: nothing is kept. ``rank``: number of this process.
 
-    def __init__(self, folder: Path | None, rank: int = 0) -> None:
+    ``identity``: of what is evaluated and how; batches of another one in the same folder do not count.
+    """
+
+    def __init__(self, folder: Path | None, rank: int = 0, identity: str = "") -> None:
+        self._identity = identity
         self._file = None if folder is None else folder / FOLDER / f"{rank}.jsonl"
         self._known: dict[Hashable, Any] = {}
         if self._file is not None:
@@ -40,7 +44,7 @@ class Journal:
             number, batch = numbered
             if self._file is None:
                 return work(number, batch)
-            key = json.dumps([phase, number, name(batch)])
+            key = json.dumps([self._identity, phase, number, name(batch)])
             if key not in self._known:
                 start = time.perf_counter()
                 self._append(key, work(number, batch), start)

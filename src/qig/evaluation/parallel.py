@@ -80,11 +80,11 @@ def _work(job: Job) -> None:
     recorded()
 
 
-def evaluate_into(folder: Path, loaded, evaluation: Evaluation) -> None:
+def evaluate_into(folder: Path, loaded, evaluation: Evaluation, identity: str = "") -> None:
     """Evaluate a loaded model; every process calls this, and the first writes both files.
 
-    What an interrupted evaluation left in the folder's journal is not done again; the journal stays, for the caller to
-    discard when the results are safe.
+    What an interrupted evaluation of the same ``identity`` left in the folder's journal is not done again; the journal
+    stays, for the caller to discard when the results are safe.
     """
     from qig.determinism import noted
 
@@ -93,7 +93,8 @@ def evaluate_into(folder: Path, loaded, evaluation: Evaluation) -> None:
 
     settings = {name: value for name, value in asdict(evaluation).items() if name not in ("processes", "text")}
     with noted() as without_deterministic_form:
-        result = evaluate(loaded.model, loaded.processor, text=evaluation.text, folder=folder, **settings)
+        place = {"text": evaluation.text, "folder": folder, "identity": identity}
+        result = evaluate(loaded.model, loaded.processor, **place, **settings)
     if not Ranks.of_environment().is_main:
         return
     with (folder / SAMPLES).open("w") as stream:

@@ -40,11 +40,13 @@ def resolve(path: str) -> Path:
 
 
 def _converted(directory: Path) -> Path:
-    """The native form of an InternVL2 directory, kept in the cache under the hash of what it was made from."""
+    """The native form of an InternVL2 directory, kept in the cache under the hash of what made it, and of what."""
+    from qig.config.identity import code_version, digest, versions
     from qig.models.internvl2 import convert
     from qig.store import Store
 
-    key = content_hash(directory)[:16]
+    made_by = (code_version(("models/internvl2",)), versions(("transformers", "tokenizers")))
+    key = digest([content_hash(directory), *made_by])
     cache = cache_dir()
     if (cache / "converted" / key / "config.json").is_file():  # it was complete when it got its name
         return cache / "converted" / key

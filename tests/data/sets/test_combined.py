@@ -113,6 +113,8 @@ def test_hash_is_that_of_the_parts(coco, ten, texts, make_record):
     base = content_hash(config)
     assert content_hash(with_inner_sets(config)) == base
     assert content_hash(replace(config, seed=1)) != base
+    turned = replace(config, parts=dict(reversed(config.parts.items())))  # another order of samples
+    assert content_hash(turned) != base and turned.parts == config.parts
     assert content_hash(mixture(4, {"a": 1, "b": 1}, a=coco.config(ten), b=DIGITS)) != base
     coco.records([make_record(n, answer="another") for n in range(10)])
     assert content_hash(config) != base

@@ -18,6 +18,8 @@ from models.internvl2.conftest import converted_into
 from oracles import internvl2 as oracle
 from qig.config.schema import Model, Outliers
 from qig.data.tokens import TokenKind
+from qig.evaluation.generation import generation_arguments
+from qig.evaluation.protocols import protocol_of
 from qig.models.internvl2 import convert, is_original, shards
 from qig.models.loading import load
 
@@ -108,8 +110,13 @@ def test_the_project_goes_on_from_it_as_from_any_checkpoint(both, digit_samples,
 
 def test_generation_ends_with_the_turn(both):
     processor, config = both.processor(), json.loads((both.native / "generation_config.json").read_text())
-    assert processor.tokenizer.convert_tokens_to_ids("<|im_end|>") in config["eos_token_id"]
-    assert config["do_sample"] is False
+    end = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert end in config["eos_token_id"] and config["do_sample"] is False
+    if both.settings["template"] == "internlm2-chat":
+        assert processor.tokenizer.convert_tokens_to_ids("</s>") in config["eos_token_id"]
+    for name in ("wrapper", "corrected"):  # as the published chat() does
+        protocol = protocol_of(name, "internvl")
+        assert generation_arguments(processor.tokenizer, {}, protocol)["eos_token_id"] == end
 
 
 def test_importing_the_package_needs_no_torch():

@@ -21,6 +21,9 @@ def test_resolved_to_its_conversion(tmp_path, monkeypatch, text):
     assert found.parent == tmp_path / "cache" / "converted" and checkpoint.model_type(found) == "internvl"
     made = (found / "config.json").stat().st_mtime_ns
     assert checkpoint.resolve(str(folder)) == found and (found / "config.json").stat().st_mtime_ns == made
+    with monkeypatch.context() as patch:  # another version of what converts, another conversion
+        patch.setattr("qig.config.identity.code_version", lambda parts: f"changed {parts}")
+        assert checkpoint.resolve(str(folder)) != found
     loaded = load(Model("x", str(folder), "float32", Outliers(0.0, 0)), torch.device("cpu"))
     assert len(loaded.blocks) and loaded.image_token_ids
     (folder / "config.json").write_text((folder / "config.json").read_text().replace('"template"', '"template" '))

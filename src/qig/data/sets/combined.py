@@ -11,10 +11,10 @@ from qig.data.sets.base import CalibrationSet
 
 
 class Combined(CalibrationSet):
-    """A set whose content is that of the sets inside it."""
+    """A set whose content is that of the sets inside it, in their order."""
 
     def content_hash(self) -> str:
-        parts = sorted((name, part.content_hash()) for name, part in self.inner.items())
+        parts = [(name, part.content_hash()) for name, part in self.inner.items()]
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

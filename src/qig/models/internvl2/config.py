@@ -85,7 +85,8 @@ def _vision(original: Original) -> dict:
 
 def generation_config(tokenizer: PreTrainedTokenizerBase, stop: str) -> GenerationConfig:
     """Greedy generation that ends with the turn (the published chat function does so) or the text."""
-    stops = [tokenizer.convert_tokens_to_ids(stop), tokenizer.eos_token_id]
+    vocabulary = tokenizer.get_vocab()
+    stops = [vocabulary[token] for token in (stop, tokenizer.eos_token, "</s>") if token in vocabulary]
     return GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=sorted(set(stops)),

@@ -85,7 +85,7 @@ def _internlm2(directory: Path, settings: dict, added: dict[int, AddedToken]) ->
     return PreTrainedTokenizerFast(
         tokenizer_object=_from_sentencepiece(directory, added),
         bos_token="<s>",
-        eos_token="</s>",
+        eos_token="<|im_end|>",  # a turn's end, where the published chat() stops; </s> ends plain texts
         pad_token="</s>",
         unk_token="<unk>",
         extra_special_tokens=NAMED,
