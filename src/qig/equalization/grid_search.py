@@ -56,9 +56,9 @@ class GridSearch(Equalizer):
         exponents = [round(i * self.config.step, 10) for i in range(self.config.points)]
         candidates = [shared(view.block, view.site, power_scale(statistic, r)) for r in exponents]
         losses = self._losses(error, candidates)
-        best = min(range(len(losses)), key=lambda i: _finite(losses[i]))
+        best = min(range(len(losses)), key=lambda i: finite(losses[i]))
         lost = [r for r, loss in zip(exponents, losses, strict=True) if loss is not None and not math.isfinite(loss)]
-        if not math.isfinite(_finite(losses[best])):
+        if not math.isfinite(finite(losses[best])):
             raise NonFiniteError("search errors", f"all of {len(losses)} exponents", view.index, view.site.name)
         if lost:
             log.warning(
@@ -78,15 +78,16 @@ class GridSearch(Equalizer):
         begun = [error.of_scale(candidate, range(1)) for candidate in candidates]
         losses: list[float | None] = [None] * len(candidates)
         least = math.inf
-        for i in sorted(range(len(candidates)), key=lambda i: _finite(begun[i])):
+        for i in sorted(range(len(candidates)), key=lambda i: finite(begun[i])):
             loss = begun[i] if begun[i] > least else error.of_scale(candidates[i], rest, begun[i], least)
             if not loss > least:
                 losses[i] = loss
-                least = min(least, _finite(loss))
+                least = min(least, finite(loss))
         return losses
 
 
-def _finite(loss: float | None) -> float:
+def finite(loss: float | None) -> float:
+    """A search error, or infinity where it is not a number or was given up."""
     return loss if loss is not None and math.isfinite(loss) else math.inf
 
 

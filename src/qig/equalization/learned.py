@@ -6,7 +6,6 @@ the true error, are kept, so that the result is never worse than the grid's.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import torch
@@ -16,7 +15,7 @@ from qig.about import About
 from qig.blockwise.site import SiteView
 from qig.equalization.equalizer import Scale
 from qig.equalization.error import SiteError
-from qig.equalization.grid_search import GridSearch
+from qig.equalization.grid_search import GridSearch, finite
 from qig.finite import located, refuse_non_finite
 from qig.models.folding import shared
 
@@ -36,7 +35,7 @@ class LearnedScales(GridSearch):
         view = self.on_stream(view)
         error = SiteError(view, self.config, weights)
         start = self.search(view, error)
-        best, least = start.value, min(loss for loss in start.losses if loss is not None and math.isfinite(loss))
+        best, least = start.value, min(map(finite, start.losses))
         logarithm = best.log().clone().requires_grad_()
         optimizer = torch.optim.Adam([logarithm], lr=self.config.rate)
         unit = least if least > 0 else 1.0  # Adam's epsilon must not depend on how small the site's outputs are

@@ -19,12 +19,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: that of the subcommand; 1 with one message for a mistake of the user."""
     parser = argparse.ArgumentParser(prog="qig-runs", description=__doc__)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    store = default_store()
     for name in COMMANDS:
         module = import_module(f"qig.runs.{name}")
         about = module.__doc__.partition("``: ")[2]
         sub = subparsers.add_parser(name, help=about.partition("\n")[0], description=about[:1].upper() + about[1:],
                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-        sub.add_argument("--store", type=Path, default=default_store(), help="the store (default: %(default)s)")
+        sub.add_argument("--store", type=Path, default=store, help="the store (default: %(default)s)")
         module.add_arguments(sub)
         sub.set_defaults(action=module.run)
     options = parser.parse_args(arguments)

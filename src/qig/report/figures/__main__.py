@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qig.errors import QigError, StoreError
+from qig.commands import told
+from qig.errors import StoreError
 from qig.report.figures import OF_RUN, OF_SAMPLE, OF_SWEEP
 from qig.report.jobs import RUN_FILE, compared, read_jobs
 
@@ -15,11 +16,8 @@ from qig.report.jobs import RUN_FILE, compared, read_jobs
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 after a message about what cannot be drawn."""
     options = _parser().parse_args(arguments)
-    try:
-        return _redraw(options.folder) if options.command == "redraw" else _draw(options)
-    except QigError as error:
-        print(f"qig.report.figures: {error}", file=sys.stderr)
-        return 1
+    redraws = options.command == "redraw"
+    return told("qig.report.figures", lambda: _redraw(options.folder) if redraws else _draw(options))
 
 
 def _parser() -> argparse.ArgumentParser:
