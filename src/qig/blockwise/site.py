@@ -63,6 +63,12 @@ class SiteView:
         """The inspected module; looked up anew, so that a substitution is seen."""
         return self.block.get_submodule(self.site.inspected)
 
+    @property
+    def readers(self) -> list[str]:
+        """Names of f's own linears that read its input: what they give is known before f is called."""
+        name = self.site.inspected
+        return [consumer for consumer in self.site.consumers if consumer == name or consumer.startswith(f"{name}.")]
+
     def quantized_linears(self, activations: bool) -> dict[str, nn.Module]:
         """All linears of f on the grid, by name; their inputs only if ``activations``."""
         return self._with_activations if activations else self._weight_only

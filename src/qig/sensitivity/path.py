@@ -77,9 +77,7 @@ class Path:
     def _known(self, replacements: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
         """The replacements, and for every linear of f that reads x what it gives along the path."""
         block, start = self.view.block, self.start.to(self.dtype)
-        inside = (self.view.site.inspected, self.view.site.inspected + ".")
-        readers = [name for name in self.view.site.consumers if name == inside[0] or name.startswith(inside[1])]
-        linears = {name: replacements.get(name) or block.get_submodule(name) for name in readers}
+        linears = {name: replacements.get(name) or block.get_submodule(name) for name in self.view.readers}
         return {**replacements, **{name: _Known(linear, start, self.step) for name, linear in linears.items()}}
 
     def point(self, a: float) -> Tensor:

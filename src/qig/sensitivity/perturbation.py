@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qig.about import About
 from qig.blockwise.activations import each_tensor
@@ -13,7 +13,19 @@ from qig.blockwise.capture import Call
 from qig.blockwise.site import SiteView
 from qig.data.tokens import TokenKind
 from qig.quantization.grid import fake_quantize_activation
+from qig.quantization.linear import substituted
 from qig.sensitivity.estimator import Estimator, Scores
+
+
+class _Known(nn.Module):
+    """A linear whose output is there already."""
+
+    def __init__(self, output: Tensor) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output
 
 
 class Perturbation(Estimator):
@@ -21,7 +33,8 @@ class Perturbation(Estimator):
 
     The quantized value is the quantized stream's (where activations are quantized, also on their grid). Where f
     treats every token by itself one forward tells all tokens; attention costs one row of a batch per token, at most
-    ``rows_per_batch`` rows together.
+    ``rows_per_batch`` rows together. The linears that read x give each row what they give every other, but at its
+    token: two products serve all rows.
     """
 
     about = About(
@@ -54,13 +67,23 @@ class Perturbation(Estimator):
         for row in range(len(real)):
             tokens = real[row].nonzero().flatten()
             kwargs = {name: _row(value, row, len(real)) for name, value in call.kwargs.items()}
+            linears = {name: view.block.get_submodule(name) for name in view.readers}
+            outputs = {name: (linear(call.x[row]), linear(x_q[row])) for name, linear in linears.items()}
             for chunk in tokens.split(self.config.rows_per_batch):
-                x = call.x[row].expand(len(chunk), -1, -1).clone()
-                x[torch.arange(len(chunk)), chunk] = x_q[row, chunk]
-                changed = Call(x, {name: _repeat(value, len(chunk)) for name, value in kwargs.items()})(view.f)
+                x = _but_one(call.x[row], x_q[row], chunk)
+                copies = Call(x, {name: _repeat(value, len(chunk)) for name, value in kwargs.items()})
+                with substituted(view.block, {name: _Known(_but_one(*y, chunk)) for name, y in outputs.items()}):
+                    changed = copies(view.f)
                 difference = (_at_least_single(changed) - exact[row]).abs().mean(-1) * real[row]
                 scores[row, chunk] = difference.sum(1)
         return scores
+
+
+def _but_one(exact: Tensor, changed: Tensor, chunk: Tensor) -> Tensor:
+    """Copies of ``exact [tokens, channels]``, each with another token's row, ``chunk``, from ``changed``."""
+    copies = exact.expand(len(chunk), *exact.shape).clone()
+    copies[torch.arange(len(chunk)), chunk] = changed[chunk]
+    return copies
 
 
 def _pointwise(view: SiteView, call: Call, x_q: Tensor) -> Tensor:
