@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+# Python compiles what it imports; pip would compile all of it, which takes a minute and a half.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint requirements.lock --editable
 
 .PHONY: help run results paper smol smol-text smol-study smol-images smol-leverage notebooks speed faults fuzz launchers bench test lint lock clean
 
@@ -50,7 +52,7 @@ notebooks: $(VENV)/.installed-test
 
 # Random weights as wide as real ones; run it on a machine that does nothing else.
 speed: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[speed]'
+	$(INSTALL) '.[speed]'
 	rm -rf outputs/speed # nothing is exported into a folder that is there
 	$(BIN)/python -m qig.export.wide outputs/speed/wide
 	$(BIN)/qig -m model=hf model.path=outputs/speed/wide model.name=wide quant=w4a16,w3a16,w8a8,w4a8 method=rtn \
@@ -67,7 +69,7 @@ faults: $(VENV)/.installed-test
 
 # Atheris exists for Linux and macOS; without it the table says so.
 fuzz: $(VENV)/.installed-test
-	-$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[test,fuzz]'
+	-$(INSTALL) '.[test,fuzz]'
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.campaign --to results
 
 launchers: $(VENV)/.installed-test
@@ -112,15 +114,15 @@ lint: $(VENV)/.installed-test
 
 $(VENV)/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable .
+	$(INSTALL) .
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[test]'
+	$(INSTALL) '.[test]'
 	touch $@
 
 $(VENV)/.installed-packaged: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[packaged]'
+	$(INSTALL) '.[packaged]'
 	touch $@
 
 # Plain name==version lines of everything that .[test,cluster,notebooks,packaged] installs; no addresses.

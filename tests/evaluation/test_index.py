@@ -19,9 +19,11 @@ PRESETS = ["vizwiz_vqa_val", "mmmu_val", "chartqa", "ai2d", "scienceqa_img", "se
 def tasks_folder(tmp_path, monkeypatch):
     """A stand-in for lmms-eval's folder of tasks."""
     monkeypatch.setattr(index, "folder", lambda: tmp_path)
-    index.all_names.cache_clear()
+    for cached in (index.find, index.all_names):
+        cached.cache_clear()
     yield tmp_path
-    index.all_names.cache_clear()
+    for cached in (index.find, index.all_names):
+        cached.cache_clear()
 
 
 def test_tasks_tags_groups_and_classes(tasks_folder):

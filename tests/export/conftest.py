@@ -35,8 +35,10 @@ class Export:
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("exports") / "store"
+def store(tmp_path_factory, worker_id) -> Path:
+    """One for all of the suite's processes, which need the same runs: whoever comes first makes them."""
+    own = tmp_path_factory.getbasetemp()
+    return (own if worker_id == "master" else own.parent) / "exports" / "store"
 
 
 @pytest.fixture(scope="session")

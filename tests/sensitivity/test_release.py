@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -39,39 +41,53 @@ def assert_same(found, expected, median: float, most: float) -> None:
     assert np.median(difference) < median and np.quantile(difference, 0.98) < most
 
 
+def configured(compose, model: str, setting: str):
+    whole = "equalization.early_stop=false"
+    return resolve(compose(f"model={model}", "method=qig_release", f"quant={setting}", "tracking=none", whole))
+
+
+def shortened(config, blocks: int):
+    """The shipped model's first blocks, in float64."""
+    loaded = load(config.model, CPU)
+    loaded.model.double()
+    text = loaded.model.get_submodule(loaded.architecture.text_model)
+    text.layers = nn.ModuleList(list(text.layers)[:blocks])
+    text.config.num_hidden_layers = blocks
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def oracle(compose, digit_samples, batches_of):
+    """``oracle(model, setting, blocks)``: what the release does with each sample by itself; made once."""
+
+    @cache
+    def made(model: str, setting: str, blocks: int):
+        config = configured(compose, model, setting)
+        other = shortened(config, blocks)
+        grid = config.quant.weights
+        bits = config.quant.activations.bits if config.quant.activations else None
+        alone = sorted(in_double(batches_of(other, digit_samples[:SAMPLES], 1)), key=lambda batch: batch.order)
+        return Release(list(other.blocks), grid.bits, grid.symmetric, grid.group_size, bits).run(other.model, alone)
+
+    return made
+
+
 @pytest.mark.parametrize("padding", [False, True], ids=["alone", "padded"])
 @pytest.mark.parametrize(("setting", "blocks"), [("w3a16", 3), ("w4a8", 2)])
 def test_token_weights_losses_and_exponents(
-    compose, digit_samples, batches_of, tmp_path, any_tiny, setting, blocks, padding
+    compose, digit_samples, batches_of, oracle, tmp_path, any_tiny, setting, blocks, padding
 ):
     """Both in float64, the oracle sample by sample, the package as well or with a padded micro-batch.
 
     Sample by sample, no norm differs in a digit, no value falls on the other side of a half, and all is equal.
     """
-    whole = "equalization.early_stop=false"
-    config = resolve(compose(f"model={any_tiny}", "method=qig_release", f"quant={setting}", "tracking=none", whole))
-
-    def shortened():
-        loaded = load(config.model, CPU)
-        loaded.model.double()
-        text = loaded.model.get_submodule(loaded.architecture.text_model)
-        text.layers = nn.ModuleList(list(text.layers)[:blocks])
-        text.config.num_hidden_layers = blocks
-        return loaded
-
-    samples = digit_samples[:SAMPLES]
-    loaded = shortened()
-    batches = in_double(batches_of(loaded, samples, 10_000 if padding else 1))
+    config = configured(compose, any_tiny, setting)
+    loaded = shortened(config, blocks)
+    batches = in_double(batches_of(loaded, digit_samples[:SAMPLES], 10_000 if padding else 1))
     assert padding == (not all(batch.real.all() for batch in batches))
     passed = BlockPass(loaded, batches, config, Activations(CPU), tmp_path).run()
     records = [site for block in passed for site in block["sites"]]
-
-    other = shortened()
-    grid = config.quant.weights
-    bits = config.quant.activations.bits if config.quant.activations else None
-    alone = sorted(in_double(batches_of(other, samples, 1)), key=lambda batch: batch.order)
-    oracle = Release(list(other.blocks), grid.bits, grid.symmetric, grid.group_size, bits)
-    expected = oracle.run(other.model, alone)
+    expected = oracle(any_tiny, setting, blocks)
 
     places = [(block, site) for block in range(blocks) for site in SITES]
     assert [(record["block"], record["site"]) for record in records] == list(expected) == places

@@ -6,12 +6,13 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from qig.config import conf_dir, register
@@ -158,7 +159,13 @@ def _composed_sweep(name: str, words: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _config(job: Job) -> Config:
-    return resolve(typed_job(compose("config", list(job.overrides), return_hydra_config=True)))
+    return resolve(typed_job(_composed(job.overrides)))
+
+
+@lru_cache(maxsize=1000)  # a third of a second each, and whoever plans an experiment gathers it, too
+def _composed(overrides: tuple[str, ...]) -> DictConfig:
+    """What Hydra composes of a job, its interpolations (of the environment, too) not yet resolved."""
+    return compose("config", list(overrides), return_hydra_config=True)
 
 
 @contextmanager

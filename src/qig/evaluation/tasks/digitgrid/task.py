@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 
 from datasets import Dataset, DatasetDict, Features, Image, Value
 from lmms_eval.api.task import ConfigurableMessagesTask
@@ -18,17 +19,22 @@ class DigitGrid(ConfigurableMessagesTask):
 
     def download(self, dataset_kwargs: dict) -> None:
         """``dataset_kwargs`` are those of ``evaluation_set``."""
-        items = evaluation_set(**dataset_kwargs)
-        # Questions share pictures, so each picture is compressed once.
-        pictures = {item.image_id: item.image for item in items}
-        encoded = {image_id: {"bytes": _png(picture), "path": None} for image_id, picture in pictures.items()}
-        texts = ("id", "image_id", "question", "answer", "type")
-        columns = {name: [getattr(item, name) for item in items] for name in texts}
-        columns["image"] = [encoded[item.image_id] for item in items]
-        features = Features({**{name: Value("string") for name in texts}, "image": Image()})
-        split = self.config.test_split
-        self.dataset = DatasetDict({split: Dataset.from_dict(columns, features=features)})
-        self.dataset_no_image = DatasetDict({split: self.dataset[split].remove_columns("image")})
+        split, documents = self.config.test_split, _documents(**dataset_kwargs)
+        self.dataset = DatasetDict({split: documents})
+        self.dataset_no_image = DatasetDict({split: documents.remove_columns("image")})
+
+
+@cache  # a second of work, which all runs of a sweep's process share
+def _documents(**dataset_kwargs: int) -> Dataset:
+    items = evaluation_set(**dataset_kwargs)
+    # Questions share pictures, so each picture is compressed once.
+    pictures = {item.image_id: item.image for item in items}
+    encoded = {image_id: {"bytes": _png(picture), "path": None} for image_id, picture in pictures.items()}
+    texts = ("id", "image_id", "question", "answer", "type")
+    columns = {name: [getattr(item, name) for item in items] for name in texts}
+    columns["image"] = [encoded[item.image_id] for item in items]
+    features = Features({**{name: Value("string") for name in texts}, "image": Image()})
+    return Dataset.from_dict(columns, features=features)
 
 
 def process_results(doc: dict, results: list[str]) -> dict[str, float]:
