@@ -2,6 +2,7 @@ import inspect
 
 import pytest
 import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from qig.errors import EvaluationError
 from qig.evaluation.likelihood import answer_nll
@@ -65,6 +66,27 @@ def test_a_template_whose_answer_header_differs_from_its_prompt(internvl, conver
     assert answer_nll(model, processor, conversations[:3], ["red"] * 3, PLAIN) == expected
 
 
+def test_the_space_that_a_template_writes_before_an_answer(family_checkpoint, conversations):
+    """SmolVLM was trained on ``Assistant: red``, and its prompt ends with the colon."""
+    folder = family_checkpoint("smolvlm")
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(folder)
+    conversation = conversations[0]
+    turn = {"role": "assistant", "content": [{"type": "text", "text": "red"}]}
+    whole = processor.apply_chat_template([*conversation, turn]).rstrip()
+    answer = " red<end_of_utterance>"
+    assert whole.endswith(f"Assistant:{answer}")
+    inputs = processor(
+        text=[whole], images=[[conversation[0]["content"][0]["image"]]], add_special_tokens=False, return_tensors="pt"
+    )
+    ids = processor.tokenizer(answer, add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        scores = model(**inputs).logits[0].double().log_softmax(-1)
+    assert inputs["input_ids"][0, -len(ids) :].tolist() == ids
+    expected = -sum(scores[at - len(ids) - 1, token].item() for at, token in enumerate(ids))
+    assert answer_nll(model, processor, [conversation], ["red"], PLAIN) == pytest.approx([expected], abs=1e-4)
+
+
 def test_mistakes_are_named(internvl, conversations):
     with pytest.raises(EvaluationError, match="2 conversations and 1 answers"):
         answer_nll(*internvl, conversations[:2], ["red"], PLAIN)
@@ -74,8 +96,11 @@ def test_mistakes_are_named(internvl, conversations):
 
 def test_tokens_that_merge_with_the_prompt_are_refused(internvl, conversations, monkeypatch):
     model, processor = internvl
-    # Without the line end, "assistant" and the answer are one word.
-    glued = processor.chat_template.replace("<|im_start|>assistant\n", "<|im_start|>assistant")
+    # Without the line ends, "assistant" and the answer are one word.
+    glued = processor.chat_template
+    for header in ("<|im_start|>assistant", "<|im_start|>{{ message['role'] }}"):
+        assert f"{header}\n" in glued
+        glued = glued.replace(f"{header}\n", header)
     monkeypatch.setattr(processor, "chat_template", glued)
     with pytest.raises(EvaluationError, match="merge with the prompt's"):
         answer_nll(model, processor, conversations[:2], ["red", "blue"], PLAIN)

@@ -2,19 +2,20 @@ import pytest
 from PIL import Image
 
 from qig.errors import EvaluationError
-from qig.evaluation.prompts import chat_conversation, encode, end_of_turn, render, simple_conversation
+from qig.evaluation.prompts import around_answer, chat_conversation, encode, render, simple_conversation
 from qig.evaluation.protocols import PLAIN
 
 
 class Template:
-    """A processor that only renders: ``turn`` formats one turn."""
+    """A processor that only renders: ``turn`` formats one turn, ``prompt`` is where an answer begins."""
 
-    def __init__(self, turn):
-        self.turn = turn
+    def __init__(self, turn, prompt=""):
+        self.turn, self.prompt = turn, prompt
 
     def apply_chat_template(self, conversation, tokenize, add_generation_prompt=False):
         assert not tokenize
-        return "".join(self.turn(turn["role"], turn["content"][0]["text"]) for turn in conversation)
+        turns = "".join(self.turn(turn["role"], turn["content"][0]["text"]) for turn in conversation)
+        return turns + self.prompt * add_generation_prompt
 
 
 USER = [{"role": "user", "content": [{"type": "text", "text": "q"}]}]
@@ -31,11 +32,15 @@ def test_lmms_eval_messages_become_a_conversation():
         chat_conversation([{"role": "user", "content": [{"type": "video", "url": "x.mp4"}]}], PLAIN)
 
 
-def test_end_of_turn_is_what_follows_an_answer():
-    assert end_of_turn(Template(lambda role, text: f"<{role}>{text}<end>\n"), USER) == "<end>"
-    assert end_of_turn(Template(lambda role, text: f"{role}: {text} "), USER) == ""
+def test_what_stands_around_an_answer():
+    assert around_answer(Template(lambda role, text: f"<{role}>{text}<end>\n"), USER) == ("", "<end>")
+    assert around_answer(Template(lambda role, text: f"{role}: {text} "), USER) == ("", "")
+    colon = Template(lambda role, text: f"{role}: {text}<end>", "assistant:")
+    assert around_answer(colon, USER) == (" ", "<end>")
+    thinking = Template(lambda role, text: f"{role}\n{'<thought></thought>' * (role != 'user')}{text}.", "assistant\n")
+    assert around_answer(thinking, USER) == ("", ".")
     with pytest.raises(EvaluationError, match="drops the assistant's answer"):
-        end_of_turn(Template(lambda role, text: text if role == "user" else ""), USER)
+        around_answer(Template(lambda role, text: text if role == "user" else ""), USER)
 
 
 def test_encode_pads_on_the_side_asked_for(model_and_processor, conversations):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from qig.errors import EvaluationError
 
-from .prompts import Conversation, end_of_turn, render
+from .prompts import Conversation, around_answer, render
 from .protocols import Protocol
 from .shared_pictures import model_inputs
 
@@ -17,7 +17,8 @@ def answer_nll(
 ) -> list[float]:
     """Negative log-likelihood of each answer in nats, summed over its tokens and the end of turn; one batch.
 
-    The answer follows the very prompt from which the model generates, and ends as the chat template ends a turn.
+    The answer follows the very prompt from which the model generates, and the white space that the chat template has
+    there; it ends as the template ends a turn.
 
     Raises:
         EvaluationError: lengths differ, an answer is empty, or its tokens merge with those of the prompt.
@@ -75,8 +76,8 @@ def with_answers(
         EvaluationError: an answer's tokens merge with those of its prompt.
     """
     prompts = render(processor, conversations)
-    end = end_of_turn(processor, conversations[0])
-    texts, tokens = [prompt + answer + end for prompt, answer in zip(prompts, answers, strict=True)], []
+    between, end = around_answer(processor, conversations[0])
+    texts, tokens = [prompt + between + answer + end for prompt, answer in zip(prompts, answers, strict=True)], []
     for prompt, text in zip(prompts, texts, strict=True):
         before, whole = processor.tokenizer([prompt, text], add_special_tokens=False)["input_ids"]
         if whole[: len(before)] != before:

@@ -51,16 +51,21 @@ def render(processor, conversations: Sequence[Conversation]) -> list[str]:
     return [processor.apply_chat_template(c, tokenize=False, add_generation_prompt=True) for c in conversations]
 
 
-def end_of_turn(processor, conversation: Conversation) -> str:
-    """What the chat template writes after an answer (``<|im_end|>``), without trailing white space; may be empty.
+def around_answer(processor, conversation: Conversation) -> tuple[str, str]:
+    """What the chat template writes between its prompt and an answer, and after one.
 
-    Taken from a rendered answer rather than from the tokenizer's end of sequence, which some templates never use.
+    Before it white space alone counts (SmolVLM's ``Assistant:`` and a space, with which it was trained); a template that
+    begins an answer's turn otherwise than the prompt has none. After it (``<|im_end|>``) without trailing white space;
+    may be empty. Taken from a rendered answer rather than from the tokenizer's end of sequence, which some never use.
     """
     turn = {"role": "assistant", "content": [{"type": "text", "text": _MARK}]}
     text = processor.apply_chat_template([*conversation, turn], tokenize=False)
     if _MARK not in text:
         raise EvaluationError(f"the chat template drops the assistant's answer; it renders {text[-200:]!r}")
-    return text.rpartition(_MARK)[2].rstrip()
+    (prompt,) = render(processor, [conversation])
+    before, _, after = text.rpartition(_MARK)
+    between = before.removeprefix(prompt) if before.startswith(prompt) else ""
+    return between if between.isspace() else "", after.rstrip()
 
 
 def encode(processor, texts: Sequence[str], conversations: Sequence[Conversation], protocol: Protocol, *, padding_side):
