@@ -22,7 +22,7 @@ from qig.sensitivity.granularity import GRANULARITIES
 
 CPU = torch.device("cpu")
 EQUALIZATIONS, ROUNDINGS = ["none", *EQUALIZERS], list(ROUNDERS)
-CONTROLS = ("none", "permuted", "modality_mean")
+CONTROLS = ("none", "permuted", "modality_mean", "first_mean")
 FEW = {
     "grid": ["equalization.points=3", "equalization.step=0.3"],
     "learned": ["equalization.points=3", "equalization.step=0.3", "equalization.steps=2"],

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from qig.config.schema import UniformSensitivity
 from qig.data.tokens import TokenKind
 from qig.sensitivity.estimator import Estimator, Scores
-from qig.sensitivity.granularity import GRANULARITIES, modality_means, permuted
+from qig.sensitivity.granularity import GRANULARITIES, first_means, modality_means, permuted
 from qig.sensitivity.weights import token_weights
 
 VISION, SPECIAL, PADDING = TokenKind.VISION, TokenKind.SPECIAL, TokenKind.PADDING
@@ -119,6 +119,24 @@ def test_modality_mean_by_loops(view, granularity, normalize):
         assert (after[kinds == 0] == 0).all()
 
 
+@pytest.mark.parametrize("normalize", ["sample", "corpus"])
+def test_first_mean_by_loops(view, normalize):
+    """The toys are padded on the right; the same on the left."""
+    plain = weights_of(view, normalize=normalize)
+    found = weights_of(view, normalize=normalize, control="first_mean")
+    for before, after, kinds in zip(plain, found, view.kinds, strict=True):
+        for row in range(len(kinds)):
+            first, *others = [t for t, kind in enumerate(kinds[row].tolist()) if kind != PADDING]
+            mean = sum(float(before[row, t]) for t in others) / len(others)
+            assert after[row, first] == before[row, first] != pytest.approx(mean)
+            assert [float(after[row, t]) for t in others] == pytest.approx([mean] * len(others), rel=1e-6)
+        torch.testing.assert_close(after.sum(1), before.sum(1))
+        assert (after[kinds == 0] == 0).all()
+    left = torch.tensor([[PADDING, PADDING, SPECIAL, VISION, TokenKind.ANSWER]])
+    moved = first_means(torch.tensor([[7.0, 7.0, 5.0, 1.0, 3.0]]), left)
+    assert moved.tolist() == [[0.0, 0.0, 5.0, 2.0, 2.0]]
+
+
 def test_token_granularity_gives_special_tokens_nothing(view):
     found = by_sample(view, weights_of(view, granularity="token"))
     own = by_sample(view, weights_of(view, granularity="token_special"))
@@ -132,7 +150,7 @@ def test_token_granularity_gives_special_tokens_nothing(view):
         torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))
 
 
-CONTROLS = ("none", "permuted", "modality_mean")
+CONTROLS = ("none", "permuted", "modality_mean", "first_mean")
 
 
 @given(st.integers(0, 10_000), st.sampled_from(list(GRANULARITIES)), st.sampled_from(CONTROLS))

@@ -54,9 +54,10 @@ def render(processor, conversations: Sequence[Conversation]) -> list[str]:
 def around_answer(processor, conversation: Conversation) -> tuple[str, str]:
     """What the chat template writes between its prompt and an answer, and after one.
 
-    Before it white space alone counts (SmolVLM's ``Assistant:`` and a space, with which it was trained); a template that
-    begins an answer's turn otherwise than the prompt has none. After it (``<|im_end|>``) without trailing white space;
-    may be empty. Taken from a rendered answer rather than from the tokenizer's end of sequence, which some never use.
+    Before it white space alone counts (SmolVLM's ``Assistant:`` and a space, with which it was trained); there is none
+    where a template begins an answer's turn otherwise than the prompt. After it (``<|im_end|>``) without trailing white
+    space; may be empty. Taken from a rendered answer rather than from the tokenizer's end of sequence, which some never
+    use.
     """
     turn = {"role": "assistant", "content": [{"type": "text", "text": _MARK}]}
     text = processor.apply_chat_template([*conversation, turn], tokenize=False)

@@ -12,9 +12,25 @@ from qig.data.tokens import TokenKind
 
 def modality_means(values: Tensor, kinds: Tensor) -> Tensor:
     """Each sample's values ``[batch, tokens]`` replaced by their mean over its vision and over its text tokens."""
-    result = torch.zeros_like(values)
     vision = kinds == TokenKind.VISION
-    for group in (vision, ~vision & (kinds != TokenKind.PADDING)):
+    return _means(values, vision, ~vision & (kinds != TokenKind.PADDING))
+
+
+def first_means(values: Tensor, kinds: Tensor) -> Tensor:
+    """Each sample's values ``[batch, tokens]`` replaced by their mean, but the first token's, which stays.
+
+    Language models turn the first token's activations into massive ones, and look at it wherever nothing else is to be
+    looked at; what remains of a gain is due to that token alone.
+    """
+    real = kinds != TokenKind.PADDING
+    first = real & (real.cumsum(1) == 1)
+    return _means(values, first, real & ~first)
+
+
+def _means(values: Tensor, *groups: Tensor) -> Tensor:
+    """Values replaced by their means over each group, ``[batch, tokens]`` booleans, per sample; 0 outside of them."""
+    result = torch.zeros_like(values)
+    for group in groups:
         mean = (values * group).sum(1, keepdim=True) / group.sum(1, keepdim=True).clamp(min=1)
         result += mean * group
     return result
