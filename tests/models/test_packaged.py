@@ -127,7 +127,8 @@ def test_what_fails_its_check_is_not_kept(reads_family, tmp_path, monkeypatch, c
     monkeypatch.setattr(conversion, "measure", lambda *_: Found(7.0, 1.0))
     assert made_by(NAME, "--source", "x/weights.gguf", monkeypatch=monkeypatch) == 1
     said = capsys.readouterr().err
-    assert said.startswith(f"error: {NAME}: nll is 7, expected about 2.6") and "--source names something else" in said
+    assert said.startswith(f"qig.models.packaged: {NAME}: nll is 7, expected about 2.6")
+    assert "--source names something else" in said
     assert not any((tmp_path / "packaged").iterdir())
     with pytest.raises(ModelError, match="has not been made yet"):
         packaged.checkpoint_dir(NAME)

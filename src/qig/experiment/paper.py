@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qig.errors import ConfigError, QigError, choices
+from qig.commands import told
+from qig.errors import ConfigError, choices
 from qig.experiment.together import LOGS, Together
 from qig.stopping import Stopped, stoppable
 
@@ -22,14 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         f"each then writes its progress into {LOGS}/NAME.log (default: 1)")
     parser.add_argument("--to", type=Path, default=Path("results"), help="folder of all results (default: results)")
     options = parser.parse_args(arguments)
+    return told("qig-paper", lambda: _paper(options))
+
+
+def _paper(options: argparse.Namespace) -> int:
+    if options.jobs < 1:
+        raise ConfigError(f"--jobs {options.jobs}: expected 1 or more")
     overrides = [word for word in options.words if "=" in word]
-    try:
-        if options.jobs < 1:
-            raise ConfigError(f"--jobs {options.jobs}: expected 1 or more")
-        names = _announced(_chosen([word for word in options.words if "=" not in word]), overrides)
-    except QigError as error:
-        print(f"qig-paper: {error}", file=sys.stderr)
-        return 1
+    names = _announced(_chosen([word for word in options.words if "=" not in word]), overrides)
     return 0 if options.plan else _run(names, overrides, options.to, options.jobs)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from qig.errors import ModelError, QigError
+from qig.commands import told
+from qig.errors import ModelError
 from qig.models.checkpoint import cache_dir
 from qig.models.packaged import KNOWN, place
 from qig.store.locks import Lock
@@ -27,12 +28,7 @@ def main() -> int:
         "base's folder or hub id",
     )
     options = parser.parse_args()
-    try:
-        _make(options.name, options.source)
-    except QigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return told("qig.models.packaged", lambda: _make(options.name, options.source))
 
 
 def _make(name: str, source: str | None) -> None:

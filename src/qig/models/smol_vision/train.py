@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from qig.errors import QigError
+from qig.commands import told
 from qig.models.smol_vision import NAME
 
 
@@ -101,15 +101,13 @@ def _accuracy(base: Path, folder: Path, questions: int) -> dict[str, float]:
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    try:
-        record = train(args)
-    except QigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for type, accuracy in record["test_accuracy"].items():
+    return told("qig.models.smol_vision.train", lambda: _train(args))
+
+
+def _train(args: argparse.Namespace) -> None:
+    for type, accuracy in train(args)["test_accuracy"].items():
         print(f"{type:16} {accuracy:6.1%}")
     print(f"saved to {args.out}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from qig.errors import QigError, choices
+from qig.commands import told
+from qig.errors import choices
 from qig.models.tiny import TINY_MODELS
 
 # Large blocks come back every step; without these, glibc returns them to the system each time (half the speed).
@@ -125,15 +126,14 @@ def main(argv: list[str] | None = None) -> int:
         # The allocator reads its settings at start-up only.
         command = [sys.executable, "-m", "qig.models.tiny.train", *arguments]
         os.execve(sys.executable, command, os.environ | _ALLOCATOR)
-    try:
-        record = train(args)
-    except QigError as error:
-        print(f"qig-train-tiny: {error}", file=sys.stderr)
-        return 1
+    return told("qig-train-tiny", lambda: _train(args))
+
+
+def _train(args: argparse.Namespace) -> None:
+    record = train(args)
     for type, accuracy in record["test_accuracy"].items():
         print(f"{type:16} {accuracy:6.1%}")
     print(f"{'mean':16} {record['test_accuracy_mean']:6.1%}   saved to {args.out}")
-    return 0
 
 
 if __name__ == "__main__":
