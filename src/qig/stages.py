@@ -127,7 +127,7 @@ class Stages:
         quiet()
         stage = None
         if keys.quantized is not None:
-            log.info("%s: quantizing", title)
+            log.info("%s: quantizing on %s", title, device)
 
             def gradients(build: Callable[[Path], None]) -> Path:
                 return self.store.make("gradients", keys.gradients, build, resumable=True)[0]
@@ -137,7 +137,8 @@ class Stages:
                 "quantized", keys.quantized, lambda f: _quantize(config, device, f, shared), resumable=True
             )
         text = [config.evaluation.text.corpus] if config.evaluation.text is not None else []
-        log.info("%s: evaluating on %s", title, ", ".join([*config.evaluation.tasks, *text]))
+        tasks = ", ".join([*config.evaluation.tasks, *text])
+        log.info("%s: evaluating on %s: %s", title, device, tasks)
         samples, _ = self.store.make(
             "evaluation", keys.evaluation, lambda f: _evaluate(config, device, stage, f), resumable=True
         )

@@ -24,11 +24,12 @@ from qig.config import default_store
 from qig.data.calibration import CalibrationBatch
 from qig.data.tokens import TokenKind
 from qig.errors import StoreError
+from qig.export.source import find_run
 from qig.models.loading import LoadedModel
 from qig.report.figures.identity import identity
 from qig.report.figures.style import SITES
 from qig.report.figures.token_sensitivity import relative_weights
-from qig.report.records import Run, load_run
+from qig.report.records import Run
 
 LEAST, TIMES = 100.0, 1000.0
 """Massive, as Sun et al. have it: |x| above LEAST, and above TIMES the median |x| of the same residual stream."""
@@ -134,12 +135,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 after a message about what cannot be done."""
     parser = argparse.ArgumentParser(prog="python -m qig.report.massive", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", help="id of a run that weighs tokens")
+    parser.add_argument("run", help="id of a run that weighs tokens, or its beginning")
     parser.add_argument("--store", type=Path, default=default_store(), help="where the run is (default: %(default)s)")
     parser.add_argument("--to", type=Path, required=True, help="folder to write the table and the figure into")
     options = parser.parse_args(arguments)
     return told(
-        "qig.report.massive", lambda: print(*_write(load_run(options.store, options.run), options.to), sep="\n")
+        "qig.report.massive", lambda: print(*_write(find_run(options.run, options.store), options.to), sep="\n")
     )
 
 

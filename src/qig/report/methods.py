@@ -36,11 +36,26 @@ CHOICES = """## Where papers are silent, or codes do otherwise
 * Uniform weights count every token of the calibration set alike, as AWQ and GPTQ do; QIG's sum to 1 in each sample.
   With samples of unequal length that is a difference of its own: `sensitivity=uniform sensitivity.normalize=sample`
   is without it, and QIG's own shuffled weights (`sensitivity.control=permuted`) always are.
+* Controls of any weights: `permuted` shuffles them over a sample's tokens, `modality_mean` keeps their means over
+  vision and over text alone, `first_mean` the first token's own and the mean of all others.
 * MBQ's ratio of gradients is one of all tokens of the set together; its code averages over samples first. The tokens
   that end a turn have no weight.
 * GPTAQ's term has its full size (codes in use: a quarter), and its inputs are not rounded to integers.
 * In 16-bit arithmetic and with 8-bit weights, what QIG integrates is a difference of the size of rounding errors:
   give `model.dtype=float32` for `quant=w8a8`.
+* Under grouped-query attention, where v_proj is narrower than o_proj, the input of o_proj (`attn_out`) is not scaled,
+  as in the released codes; `equalization.share_attn_out=true` shares one scale over the heads of a group.
+* `granularity`: `modality` a mean per modality; `token` every token its own weight, 0 at those of the chat template
+  ("not special" in the tables); `token_special` (the default) those of the template their own, too. `normalize`: over
+  each `sample`, or over the `corpus`.
+* QIG's scores are clipped at Q1 - 1.5 IQR and Q3 + 1.5 IQR within each sample (`sensitivity.clip`).
+* The released QIG (`qig_release`) departs from its paper: absolute error in the search; 32 left Riemann points, also
+  where there is a closed form; in W3A16 uniform weights at the first five sites; in W4A8 the clipping is computed but
+  not applied, the gradient goes through the exact branch alone, activations are quantized within f, scores are a
+  thousand times as large, and the search reads x_q. Each is a value of `conf/sensitivity/qig_release.yaml` and
+  `conf/method/qig_release.yaml`.
+* The released MBQ (`mbq_release`) takes the absolute error; in W4A8 its code also compares f(x_q) with f(x), which no
+  option here does.
 """
 
 

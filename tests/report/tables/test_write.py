@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from threading import Thread
 
 import pytest
@@ -95,6 +96,15 @@ def test_published_numbers_stand_in_their_own_columns_alone(written):
     text = written["fake.md"].read_text()
     assert "published, W3A16: average" in text and "70.15‡" in text and "arXiv 2603.17809" in text
     assert "70.15" not in text.partition("### NLL")[2].partition("Published columns")[0]
+
+
+def test_the_note_of_published_numbers_tells_whether_the_models_are_theirs(store, found, written, tmp_path):
+    assert "(qwen2_vl_7b beside tiny); other models, benchmarks" in written["fake.md"].read_text()
+    runs = [store.run(f"q{i}", config={"model.name": "qwen2_vl_7b", "quant.name": "w3a16"}) for i in range(len(SCORES))]
+    point = {"model": "qwen2_vl_7b", "quant": "w3a16"}
+    rows = [Row(arm, point, load_run(store.root, run)) for arm, run in zip(SCORES, runs, strict=True)]
+    (text,) = (p.read_text() for p in write_experiment(replace(found, rows=rows), tmp_path / "t") if p.suffix == ".md")
+    assert "(qwen2_vl_7b); the same models" in text and "other models" not in text
 
 
 def test_best_bold_second_underlined_in_each_column(written):

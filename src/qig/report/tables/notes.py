@@ -130,8 +130,11 @@ def _published(found: Found, parts: list[Section]) -> str:
     source = SOURCES[published.reported_by]
     if published.reported_by in TRANSCRIBED:
         source += " (as transcribed by others, not checked against the printed page)"
-    text = (f"Published columns: {source}, table {published.table} ({pairs}); "
-            "other models, benchmarks and samples than those measured here, shown for the order of the rows alone.")
+    alike = all(ours == theirs for ours, theirs in models.items())
+    beside = "other models, benchmarks and samples than those measured here, shown for the order of the rows alone."
+    if alike:
+        beside = "the same models; benchmarks, calibration samples and versions need not be those measured here."
+    text = f"Published columns: {source}, table {published.table} ({pairs}); {beside}"
     if any(cell.doubtful for part in parts for _, line in part.lines for cell in line):
         text += " ‡ contradicts other printed numbers, or cannot be a share of right answers: published_consistency."
     return text
