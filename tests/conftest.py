@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import cache
 from pathlib import Path
 
 # Before anything imports torch, transformers or W&B; subprocesses inherit them.
@@ -35,18 +34,26 @@ def compose():
     """``compose("method=rtn", ...)``: the configuration object that the command line would make of the overrides."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
-    from omegaconf import OmegaConf
+    from omegaconf import OmegaConf, flag_override
 
     from qig.config import conf_dir, register
+    from qig.config.composed import Composer
 
     register()
 
-    @cache
-    def once(overrides: tuple[str, ...]):
+    def composed(words: list[str]):
         with initialize_config_dir(config_dir=str(conf_dir())):
-            return hydra_compose("config", overrides=list(overrides))
+            return hydra_compose("config", overrides=words, return_hydra_config=True)
 
-    return lambda *overrides: OmegaConf.to_object(once(overrides))  # new objects each time
+    composer = Composer(composed)
+
+    def made(*overrides: str):
+        config = composer(overrides)
+        with flag_override(config, ["struct", "readonly"], False):
+            del config["hydra"]
+        return OmegaConf.to_object(config)
+
+    return made
 
 
 def random_model(name: str, blocks: int = 2, seed: int = 0, key_value_heads: int | None = None):

@@ -1,17 +1,57 @@
-"""From what Hydra composed to the typed configuration of a run."""
+"""From what Hydra composes to the typed configuration of a run."""
 
 from __future__ import annotations
 
+import copy
 import re
+from collections.abc import Callable, Sequence
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
-from qig.config import method_name
+from qig.config import conf_dir, method_name
 from qig.config.schema import Config
 from qig.errors import ConfigError
 
 ABSENT = re.compile(r"(?:Missing mandatory value|missing mandatory value: \S+\s+full_key): (\S+)")
+
+
+class Composer:
+    """Composes many jobs that differ in values more than in the files they choose.
+
+    Hydra takes a third of a second for a job, nearly all of it for the files; what the words choose is composed once,
+    and the values are set by Hydra's own function on a copy.
+
+    Args:
+        compose: makes of words what Hydra makes of them, with its own part under ``hydra``.
+    """
+
+    def __init__(self, compose: Callable[[list[str]], DictConfig]) -> None:
+        self._compose = compose
+        self._chosen: dict[tuple[str, ...], DictConfig] = {}
+        self._groups = {folder.name for folder in conf_dir().iterdir() if folder.is_dir()}
+
+    def __call__(self, words: Sequence[str]) -> DictConfig:
+        """What Hydra composes of the words, its interpolations (of the environment, too) not yet resolved."""
+        values = OverridesParser.create().parse_overrides([word for word in words if not self._chooses(word)])
+        if any(value.is_sweep_override() for value in values):
+            return self._compose(list(words))  # which says why that is no single job
+        chosen = tuple(word for word in words if self._chooses(word))
+        if chosen not in self._chosen:
+            self._chosen[chosen] = self._compose(list(chosen))
+        composed = copy.deepcopy(self._chosen[chosen])
+        ConfigLoaderImpl._apply_overrides_to_config(values, composed)
+        for value in values:
+            given = composed.hydra.overrides
+            (given.hydra if value.is_hydra_override() else given.task).append(value.input_line)
+        return composed
+
+    def _chooses(self, word: str) -> bool:
+        """Whether the word names a file of a group instead of a value."""
+        key = word.lstrip("+~").partition("=")[0].partition("@")[0]
+        return "/" in key or key in self._groups
 
 
 def typed(composed: DictConfig, choices: dict[str, str]) -> Config:

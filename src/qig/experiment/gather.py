@@ -6,17 +6,16 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from qig.config import conf_dir, register
-from qig.config.composed import typed_job
+from qig.config.composed import Composer, typed_job
 from qig.config.schema import Config
 from qig.config.validation import resolve
 from qig.errors import ConfigError, StoreError, choices
@@ -159,13 +158,13 @@ def _composed_sweep(name: str, words: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _config(job: Job) -> Config:
-    return resolve(typed_job(_composed(job.overrides)))
+    return resolve(typed_job(_composer()(job.overrides)))
 
 
-@lru_cache(maxsize=1000)  # a third of a second each, and whoever plans an experiment gathers it, too
-def _composed(overrides: tuple[str, ...]) -> DictConfig:
-    """What Hydra composes of a job, its interpolations (of the environment, too) not yet resolved."""
-    return compose("config", list(overrides), return_hydra_config=True)
+@cache
+def _composer() -> Composer:
+    """One for the process: whoever plans an experiment gathers it, too."""
+    return Composer(lambda words: compose("config", words, return_hydra_config=True))
 
 
 @contextmanager

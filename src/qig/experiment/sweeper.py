@@ -12,6 +12,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
+from qig.config.composed import Composer
 from qig.config.threads import available_threads
 from qig.experiment import launchers
 from qig.experiment.jobs import jobs
@@ -70,14 +71,15 @@ class ArmSweeper(BasicSweeper):
         batches = [[self._with_threads(words) for words in batch]
                    for batch in self.split_arguments([], self.max_batch_size)]
         number = count(0)
-        placed = [[self._placed(next(number), words) for words in batch] for batch in batches]
+        compose = Composer(lambda words: self.hydra_context.config_loader.load_sweep_config(self.config, words))
+        placed = [[self._placed(next(number), words, compose) for words in batch] for batch in batches]
         for batch in placed:
             launch_all(self.launcher, [job for job, composed in batch
                                        if not note_if_in_store(job, composed, outcome_in_store)])
         check_ended([job for batch in placed for job, _ in batch])
 
-    def _placed(self, number: int, words: list[str]) -> tuple[SweepJob, DictConfig]:
-        composed = self.hydra_context.config_loader.load_sweep_config(self.config, words)
+    def _placed(self, number: int, words: list[str], compose: Composer) -> tuple[SweepJob, DictConfig]:
+        composed = compose(words)
         return place(composed, number, words), composed
 
     def _with_threads(self, words: list[str]) -> list[str]:
