@@ -107,7 +107,7 @@ bench: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pip check
 	$(BIN)/ruff check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check

@@ -18,6 +18,22 @@ from hypothesis import settings
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("ci")
 
+# What takes longest begins first, so that neither of two processes works alone at the end.
+LONGEST = (
+    "export/", "test_documents", "experiment/test_gather", "evaluation/test_parallel", "test_families",
+    "sensitivity/test_release", "config/", "experiment/test_launching", "blockwise/test_run", "test_cli",
+    "models/test_tiny", "evaluation/test_presets", "faults/",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    def place(item) -> int:
+        name = item.nodeid.removeprefix("tests/")
+        return next((number for number, start in enumerate(LONGEST) if name.startswith(start)), len(LONGEST))
+
+    items.sort(key=place)
+
+
 TINY = ("tiny_qwen2_vl", "tiny_llava_onevision", "tiny_internvl")
 
 

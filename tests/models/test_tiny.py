@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,7 +17,7 @@ from qig.models.tiny.alignment import grid_tokens
 from qig.models.tiny.build import build_model
 from qig.models.tiny.packing import WORDS, image_prefix, pack, packed_logits
 from qig.models.tiny.processors import build_processor
-from qig.models.tiny.recipe import Curriculum, Recipe
+from qig.models.tiny.recipe import RECIPES, Curriculum, Recipe
 from qig.models.tiny.scoring import accuracy_by_type, answer_questions
 from qig.models.tiny.train import main
 
@@ -201,28 +200,35 @@ def test_shipped_card_and_size(shipped):
     assert (folder / "model.safetensors").stat().st_size < 8e6
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "qig.models.tiny.train", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
-    )
-
-
-def test_command_trains_and_saves(tmp_path):
-    """A few steps: nothing is learned, but every part of a checkpoint is written and can be loaded."""
-    sizes = ("--steps", "2", "--alignment-steps", "2", "--test-questions", "1")
-    done = command("model=tiny_internvl", "--out", str(tmp_path / "new" / "folder"), *sizes)
-    assert done.returncode == 0, done.stderr
-    assert "s left" in done.stdout
+def test_command_trains_and_saves(tmp_path, monkeypatch, capsys):
+    """A few small steps: nothing is learned, but every part of a checkpoint is written and can be loaded."""
     folder = tmp_path / "new" / "folder"
+    monkeypatch.setitem(RECIPES, "tiny_internvl", replace(RECIPES["tiny_internvl"], images=2, alignment_images=4))
+    sizes = ("--steps", "2", "--alignment-steps", "2", "--test-questions", "1")
+    assert main(["model=tiny_internvl", "--out", str(folder), *sizes]) == 0
+    assert "s left" in capsys.readouterr().out
     record = json.loads((folder / "training_record.json").read_text())
     assert record["recipe"]["steps"] == 2 and len(record["test_accuracy"]) == 11
     assert "tiny_internvl" in (folder / "README.md").read_text()
     assert type(AutoModelForImageTextToText.from_pretrained(folder)).__name__ == record["architecture"]
     assert AutoProcessor.from_pretrained(folder).tokenizer.padding_side == "left"
+
+
+def test_the_process_starts_anew_with_an_allocator_that_keeps_large_blocks(monkeypatch):
+    class Started(Exception):
+        pass
+
+    def execve(program, command, environment):
+        assert (program, command) == (sys.executable, [sys.executable, "-m", "qig.models.tiny.train", *arguments])
+        assert environment["MALLOC_TRIM_THRESHOLD_"] == "8589934592"
+        raise Started
+
+    arguments = ["model=tiny_internvl", "--steps", "2"]
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    monkeypatch.setattr("sys.argv", ["train.py", *arguments])
+    monkeypatch.setattr("os.execve", execve)
+    with pytest.raises(Started):
+        main()
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,17 @@ Function = Callable[[Tensor, dict[str, Tensor]], Tensor]
 
 
 def path_error(f: Function, weights: dict, quantized: dict, x: Tensor) -> Tensor:
-    """``G`` of one sample ``x [tokens, channels]`` without padding: sum over tokens of the mean over channels."""
+    """``G`` of one sample ``x [.., tokens, channels]`` without padding: sum over tokens of the mean over channels, and
+    over samples."""
     return (f(x, weights) - f(x, quantized)).abs().mean(-1).sum()
 
 
 def by_midpoint(f: Function, weights: dict, quantized: dict, x: Tensor, reference: Tensor, nodes: int = 1024) -> Tensor:
     """``[tokens, channels]``: the mean of autograd's gradient at the middle of equal cells, times the step."""
-    total = torch.zeros_like(x)
-    for i in range(nodes):
-        point = (reference + (i + 0.5) / nodes * (x - reference)).requires_grad_()
-        total += torch.autograd.grad(path_error(f, weights, quantized, point), point)[0]
-    return (x - reference) * total / nodes
+    steps = ((torch.arange(nodes, dtype=x.dtype) + 0.5) / nodes)[:, None, None]
+    points = (reference + steps * (x - reference)).requires_grad_()  # no point knows of another
+    (gradients,) = torch.autograd.grad(path_error(f, weights, quantized, points), points)
+    return (x - reference) * gradients.mean(0)
 
 
 def by_breakpoints(weight: Tensor, quantized: Tensor, x: Tensor, reference: Tensor) -> Tensor:

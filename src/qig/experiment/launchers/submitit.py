@@ -71,7 +71,9 @@ class LocalLauncher(_Gathering):
         for call in calls:
             while sum(not job.done() for job in jobs) >= self.parallelism:
                 time.sleep(POLL)
-            jobs.append(executor.submit(self, *call))
+            job = executor.submit(self, *call)
+            job._results_timeout_s = 1  # by default 15 s for the file of a process that has ended
+            jobs.append(job)
         return jobs
 
 
