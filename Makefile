@@ -3,8 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
-# Python compiles what it imports; pip would compile all of it, which takes a minute and a half.
-INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint requirements.lock --editable
+INSTALL := $(BIN)/python -m pip install --quiet --constraint requirements.lock --editable
 
 .PHONY: help run results paper smol smol-text smol-study smol-images smol-leverage notebooks speed faults fuzz launchers bench test lint lock clean
 
