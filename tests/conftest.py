@@ -50,10 +50,10 @@ def compose():
     """``compose("method=rtn", ...)``: the configuration object that the command line would make of the overrides."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
-    from omegaconf import OmegaConf, flag_override
+    from omegaconf import OmegaConf
 
     from qig.config import conf_dir, register
-    from qig.config.composed import Composer
+    from qig.config.composed import Composer, without_hydra
 
     register()
 
@@ -63,13 +63,7 @@ def compose():
 
     composer = Composer(composed)
 
-    def made(*overrides: str):
-        config = composer(overrides)
-        with flag_override(config, ["struct", "readonly"], False):
-            del config["hydra"]
-        return OmegaConf.to_object(config)
-
-    return made
+    return lambda *overrides: OmegaConf.to_object(without_hydra(composer(overrides)))
 
 
 def random_model(name: str, blocks: int = 2, seed: int = 0, key_value_heads: int | None = None):

@@ -19,9 +19,14 @@ def path_error(f: Function, weights: dict, quantized: dict, x: Tensor) -> Tensor
 
 def by_midpoint(f: Function, weights: dict, quantized: dict, x: Tensor, reference: Tensor, nodes: int = 1024) -> Tensor:
     """``[tokens, channels]``: the mean of autograd's gradient at the middle of equal cells, times the step."""
+    return midpoint(lambda points: path_error(f, weights, quantized, points), x, reference, nodes)
+
+
+def midpoint(value: Callable[[Tensor], Tensor], x: Tensor, reference: Tensor, nodes: int) -> Tensor:
+    """The same of any ``value`` of points ``[nodes, tokens, channels]``, none of which knows of another."""
     steps = ((torch.arange(nodes, dtype=x.dtype) + 0.5) / nodes)[:, None, None]
-    points = (reference + steps * (x - reference)).requires_grad_()  # no point knows of another
-    (gradients,) = torch.autograd.grad(path_error(f, weights, quantized, points), points)
+    points = (reference + steps * (x - reference)).requires_grad_()
+    (gradients,) = torch.autograd.grad(value(points).sum(), points)
     return (x - reference) * gradients.mean(0)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oracles import toy
-from oracles.attribution import by_breakpoints
+from oracles.attribution import by_breakpoints, midpoint
 from oracles.grid import fake_activation, fake_weight
 from oracles.settings import make_config
 from qig.data.tokens import TokenKind
@@ -30,13 +30,6 @@ def scalar(target: str, f, weights, x, reference):
     if target == "error_vs_reference":
         moved = moved - f(reference, weights)
     return moved.abs().mean(-1).sum(-1)
-
-
-def by_midpoint(value, x, reference, nodes: int):
-    steps = ((torch.arange(nodes, dtype=x.dtype) + 0.5) / nodes)[:, None, None]
-    points = (reference + steps * (x - reference)).requires_grad_()
-    (gradients,) = torch.autograd.grad(value(points).sum(), points)
-    return (x - reference) * gradients.mean(0)
 
 
 def starts(view, reference: str):
@@ -68,7 +61,7 @@ def test_closed_form_of_every_target(toys, site, target, reference):
     assert found.nodes == 0 and found.residual < 1e-10
     for batch, row, x, x_q in sites.samples(site):
         start = torch.zeros_like(x) if reference == "zero" else x_q
-        expected = by_midpoint(lambda y, s=start: scalar(target, f, sites.weights, y, s), x, start, 1024)
+        expected = midpoint(lambda y, s=start: scalar(target, f, sites.weights, y, s), x, start, 1024)
         assert_close(found.values[batch][row, : len(x)], expected, 4 / 1024)
     if target == "error_vs_reference":  # linear in a: the gradient is constant, one node is exact
         config = make_config(target=target, quadrature="midpoint")
@@ -87,10 +80,10 @@ def test_quadrature_of_every_target(toys, site, target):
     config = make_config(target=target, quadrature="midpoint")
     found = integrate(view, config, starts(view, "quantized"), real_of(view), 32)
     for batch, row, x, x_q in sites.samples(site):
-        expected = by_midpoint(lambda y, s=x_q: scalar(target, f, sites.weights, y, s), x, x_q, 32)
+        expected = midpoint(lambda y, s=x_q: scalar(target, f, sites.weights, y, s), x, x_q, 32)
         assert_close(found.values[batch][row, : len(x)], expected)
     ((_, _, x, x_q), *_) = sites.samples(site)
-    fine = by_midpoint(lambda y: scalar(target, f, sites.weights, y, x_q), x, x_q, 1024)
+    fine = midpoint(lambda y: scalar(target, f, sites.weights, y, x_q), x, x_q, 1024)
     best = integrate(view, make_config(target=target), starts(view, "quantized"), real_of(view), 64)
     assert_close(best.values[0][0, : len(x)], fine, 0.02)  # kinks of |.|: 64 Gauss-Legendre nodes against 1,024
     change = scalar(target, f, sites.weights, x, x_q) - scalar(target, f, sites.weights, x_q, x_q)

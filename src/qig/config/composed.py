@@ -43,8 +43,8 @@ class Composer:
             self._chosen[chosen] = self._compose(list(chosen))
         composed = copy.deepcopy(self._chosen[chosen])
         ConfigLoaderImpl._apply_overrides_to_config(values, composed)
+        given = composed.hydra.overrides
         for value in values:
-            given = composed.hydra.overrides
             (given.hydra if value.is_hydra_override() else given.task).append(value.input_line)
         return composed
 
@@ -77,8 +77,12 @@ def typed_job(composed: DictConfig) -> Config:
     Raises:
         ConfigError: as :func:`typed`.
     """
-    choices = dict(composed.hydra.runtime.choices)
+    return typed(without_hydra(composed), dict(composed.hydra.runtime.choices))
+
+
+def without_hydra(composed: DictConfig) -> DictConfig:
+    """A copy that lacks Hydra's own part."""
     own = composed.copy()
     with flag_override(own, ["struct", "readonly"], False):
         del own["hydra"]
-    return typed(own, choices)
+    return own

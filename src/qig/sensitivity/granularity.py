@@ -46,6 +46,8 @@ def all_tokens(values: Tensor, kinds: Tensor) -> Tensor:
     return values
 
 
+MEANS = {"modality_mean": modality_means, "first_mean": first_means}
+"""Controls that replace weights by means of them."""
 GRANULARITIES = {"modality": modality_means, "token": without_special, "token_special": all_tokens}
 
 

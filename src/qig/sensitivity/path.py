@@ -14,24 +14,20 @@ from torch.nn import functional
 
 from qig.blockwise.site import SiteView
 from qig.config.schema import QigSensitivity
-from qig.quantization.linear import substituted
+from qig.quantization.linear import Known, substituted
 
 
-class _Known(nn.Module):
+class _Known(Known):
     """A linear that reads x, along the path: its output ``W x' + b + a W (x - x')`` is affine in a.
 
     Two products serve all nodes, and one takes the gradients of all nodes back to x.
     """
 
     def __init__(self, linear: nn.Module, start: Tensor, step: Tensor) -> None:
-        super().__init__()
+        super().__init__(functional.linear(start, linear.weight, linear.bias).to(step.dtype))
         self.weight = linear.weight
-        self.start = functional.linear(start, linear.weight, linear.bias).to(step.dtype)
+        self.start = self.output
         self.step = functional.linear(step.to(linear.weight.dtype), linear.weight).to(step.dtype)
-        self.output = self.start
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.output
 
     def rest(self) -> None:
         """Set the output to that at x', which is a single row where x' is zero."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qig.about import About
 from qig.blockwise.activations import each_tensor
@@ -13,19 +13,8 @@ from qig.blockwise.capture import Call
 from qig.blockwise.site import SiteView
 from qig.data.tokens import TokenKind
 from qig.quantization.grid import fake_quantize_activation
-from qig.quantization.linear import substituted
+from qig.quantization.linear import Known, substituted
 from qig.sensitivity.estimator import Estimator, Scores
-
-
-class _Known(nn.Module):
-    """A linear whose output is there already."""
-
-    def __init__(self, output: Tensor) -> None:
-        super().__init__()
-        self.output = output
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.output
 
 
 class Perturbation(Estimator):
@@ -72,7 +61,7 @@ class Perturbation(Estimator):
             for chunk in tokens.split(self.config.rows_per_batch):
                 x = _but_one(call.x[row], x_q[row], chunk)
                 copies = Call(x, {name: _repeat(value, len(chunk)) for name, value in kwargs.items()})
-                with substituted(view.block, {name: _Known(_but_one(*y, chunk)) for name, y in outputs.items()}):
+                with substituted(view.block, {name: Known(_but_one(*y, chunk)) for name, y in outputs.items()}):
                     changed = copies(view.f)
                 difference = (_at_least_single(changed) - exact[row]).abs().mean(-1) * real[row]
                 scores[row, chunk] = difference.sum(1)

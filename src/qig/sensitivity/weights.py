@@ -12,7 +12,7 @@ from qig.config.schema import Sensitivity
 from qig.data.tokens import TokenKind
 from qig.finite import located, refuse_non_finite
 from qig.sensitivity.estimator import Estimator, Scores
-from qig.sensitivity.granularity import GRANULARITIES, first_means, modality_means, permuted
+from qig.sensitivity.granularity import GRANULARITIES, MEANS, permuted
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,9 @@ def token_weights(estimator: Estimator, view: SiteView, config: Sensitivity) -> 
         for v, mask in zip(values, real, strict=True)
     ]
     values = normalized(values, config.normalize)
-    if config.control == "modality_mean" and not estimator.per_modality:  # whose weights are means already
-        values = [modality_means(v, kinds) for v, kinds in zip(values, view.kinds, strict=True)]
-    elif config.control == "first_mean":
-        values = [first_means(v, kinds) for v, kinds in zip(values, view.kinds, strict=True)]
+    means_already = config.control == "modality_mean" and estimator.per_modality
+    if config.control in MEANS and not means_already:
+        values = [MEANS[config.control](v, kinds) for v, kinds in zip(values, view.kinds, strict=True)]
     elif config.control == "permuted":
         values = [_permuted(v, batch, view, config) for batch, v in enumerate(values)]
     return TokenWeights(values, scores)
