@@ -223,7 +223,7 @@ def test_the_process_starts_anew_with_an_allocator_that_keeps_large_blocks(monke
         assert environment["MALLOC_TRIM_THRESHOLD_"] == "8589934592"
         raise Started
 
-    arguments = ["model=tiny_internvl", "--steps", "2"]
+    arguments = ["model=tiny_internvl", "--steps", "2", "--out", "unused"]
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
     monkeypatch.setattr("sys.argv", ["train.py", *arguments])
     monkeypatch.setattr("os.execve", execve)
