@@ -155,7 +155,7 @@ SETTING = Setting(WeightGrid(3, False, 8), None, None)
 
 
 def linear_of(weight: np.ndarray) -> nn.Linear:
-    linear = nn.Linear(COLUMNS, ROWS)
+    linear = nn.Linear(COLUMNS, len(weight))
     linear.weight = nn.Parameter(torch.from_numpy(weight), requires_grad=False)
     return linear
 
@@ -168,7 +168,7 @@ def batched(values: np.ndarray) -> list[torch.Tensor]:
 
 def test_linears_of_a_site_under_token_weights():
     weight, x, exact, token_weights = problem(6)
-    other = weight[::-1].copy()
+    other = weight[:0:-1].copy()
     linears = {"q": linear_of(weight), "k": linear_of(other)}
     inputs = LinearInputs(batched(exact), batched(x), batched(token_weights))
     plain = Gptq(settings()).round(linears, SETTING, inputs)  # on the exact stream

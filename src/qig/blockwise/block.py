@@ -108,6 +108,8 @@ class BlockWork:
         outside = set(self._selected)
         for site in self._sites:
             linears = {name: self._selected[name] for name in site.consumers if name in self._selected}
+            if not linears:
+                continue
             with located(self.index, site.name):
                 inputs = self._inputs(site) if rounder.needs_inputs else None
                 self._install(rounder.round(linears, self.methods.setting, inputs))

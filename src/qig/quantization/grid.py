@@ -5,7 +5,7 @@ The integers, scales and zero points are the product; a fake-quantized tensor is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -78,6 +78,14 @@ class QuantizedWeight:
         if self.zero_point is not None:
             values = values - self.zero_point.float().unsqueeze(-1)
         return (values * self.scale.unsqueeze(-1)).view(rows, columns).to(dtype)
+
+    def split(self, rows: Sequence[int]) -> list[QuantizedWeight]:
+        """One for each of the linears, of so many rows each, whose weights were stacked."""
+        zeros = [None] * len(rows) if self.zero_point is None else self.zero_point.split(rows)
+        return [
+            QuantizedWeight(integers.clone(), scale.clone(), None if zero is None else zero.clone())
+            for integers, scale, zero in zip(self.integers.split(rows), self.scale.split(rows), zeros, strict=True)
+        ]
 
 
 def weight_parameters(

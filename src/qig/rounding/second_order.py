@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from qig.about import About
@@ -22,7 +23,7 @@ class Gptq(Rounder):
             "column by column: Q(w_q); the columns F behind q take up (w_q - Q(w_q)) H_qF H_FF^-1, H = "
             "sum_{n,t} lambda x x^T"
         ),
-        cost="0 (1 Cholesky factorisation per site, 1 matrix product per linear and 128 columns)",
+        cost="0 (1 Cholesky factorisation per site, 1 matrix product per site and 128 columns)",
         needs="token weights; the quantized stream if `stream: quantized`",
         source="GPTQ, arXiv 2210.17323; weighted as in QIG's Table 5",
     )
@@ -37,20 +38,18 @@ class Gptq(Rounder):
     ) -> dict[str, QuantizedWeight]:
         x = uses(self.config.stream, inputs)
         hessian = weighted_moment(x, x, inputs.weights)
-        asymmetry = self.asymmetry(inputs, hessian)
-        return {
-            name: gptq(
-                linear.weight,
-                hessian,
-                setting.weights,
-                damping=self.config.damping,
-                block=self.config.block,
-                order_by_activation=self.config.order_by_activation,
-                static_groups=self.config.static_groups,
-                asymmetry=asymmetry,
-            )
-            for name, linear in linears.items()
-        }
+        # No row of a weight enters another's integers: the linears are one matrix, factorised and walked through once.
+        rounded = gptq(
+            torch.cat([linear.weight for linear in linears.values()]),
+            hessian,
+            setting.weights,
+            damping=self.config.damping,
+            block=self.config.block,
+            order_by_activation=self.config.order_by_activation,
+            static_groups=self.config.static_groups,
+            asymmetry=self.asymmetry(inputs, hessian),
+        )
+        return dict(zip(linears, rounded.split([len(linear.weight) for linear in linears.values()]), strict=True))
 
     def asymmetry(self, inputs: LinearInputs, hessian: Tensor) -> Tensor | None:
         return None
