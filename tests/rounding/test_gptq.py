@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from oracles import rounding as oracle
-from qig.config.schema import GptqRounding
+from qig.config.schema import GptaqRounding, GptqRounding
 from qig.errors import QigError
 from qig.quantization.grid import WeightGrid, quantize_weight
 from qig.quantization.setting import Setting
@@ -148,7 +148,8 @@ def test_gptaq_comes_closer_to_the_exact_streams_output_than_gptq(seed):
 
 def settings(**changes):
     values = {"stream": "exact", "damping": 0.01, "block": 128, "order_by_activation": False, "static_groups": False}
-    return GptqRounding(**{"kind": "gptq", **values, **changes})
+    schema = GptaqRounding if "asymmetry" in changes else GptqRounding
+    return schema(**{"kind": "gptq", **values, **changes})
 
 
 SETTING = Setting(WeightGrid(3, False, 8), None, None)
@@ -176,8 +177,24 @@ def test_linears_of_a_site_under_token_weights():
     assert_same(plain["k"], least_squares(other, exact, token_weights, (3, False, 8)))
     found = Gptq(settings(stream="quantized")).round(linears, SETTING, inputs)
     assert_same(found["q"], least_squares(weight, x, token_weights, (3, False, 8)))
-    both = Gptaq(settings(kind="gptaq", stream="quantized")).round(linears, SETTING, inputs)
-    assert_same(both["k"], least_squares(other, x, token_weights, (3, False, 8), exact=exact))
+    for share in (1.0, 0.25):
+        both = Gptaq(settings(stream="quantized", asymmetry=share)).round(linears, SETTING, inputs)
+        target = x + np.float32(share) * (exact - x)
+        assert_same(both["k"], least_squares(other, x, token_weights, (3, False, 8), exact=target))
+    none = Gptaq(settings(stream="quantized", asymmetry=0.0)).round(linears, SETTING, inputs)
+    assert_same(none["k"], least_squares(other, x, token_weights, (3, False, 8)))
+
+
+def test_moments_of_tokens_beside_a_massive_one():
+    """As exact as float32 is for each pair of channels; the float64 sum is the oracle."""
+    generator = np.random.default_rng(3)
+    x, token_weights = generator.normal(size=(64, COLUMNS)).astype(np.float32), generator.random(64)
+    x[0, :3] = 24_000, -8_000, 500
+    found = weighted_moment(batched(x), batched(x), batched(token_weights)).numpy()
+    expected = (x.astype(float) * token_weights[:, None]).T @ x.astype(float)
+    size = np.sqrt(np.outer(expected.diagonal(), expected.diagonal()))
+    assert found.dtype == np.float64 and np.abs(found - expected).max() > 0
+    assert (np.abs(found - expected) <= 1e-6 * size).all()
 
 
 def test_integer_weights_are_repeated_tokens():
@@ -242,7 +259,8 @@ def test_sixteen_bit_weights_and_inputs(asymmetric_term):
     linear.weight = nn.Parameter(short[0], requires_grad=False)
     tokens = torch.from_numpy(token_weights)[None]
     inputs = LinearInputs([short[2][None]], [short[1][None]], [tokens])
+    share = {"asymmetry": 1.0} if asymmetric_term else {}
     method = Gptaq if asymmetric_term else Gptq
-    found = method(settings(stream="quantized")).round({"q": linear}, SETTING, inputs)["q"]
+    found = method(settings(stream="quantized", **share)).round({"q": linear}, SETTING, inputs)["q"]
     exact = exact if asymmetric_term else None
     assert_same(found, least_squares(weight, x, token_weights, (3, False, 8), exact=exact))

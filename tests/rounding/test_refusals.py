@@ -10,6 +10,7 @@ from qig.errors import ConfigError
 REFUSED = {
     "method=gptq rounding.order_by_activation=true": r"rounding\.static_groups=true",
     "method=gptaq rounding.stream=exact": r"rounding\.stream=quantized",
+    "method=gptaq rounding.asymmetry=1.5": r"rounding\.asymmetry=1\.5: expected 0 \(GPTQ\) to 1",
     "method=gptq rounding.damping=-0.1": r"rounding\.damping=-0\.1: expected 0 or more",
     "method=gptq rounding.block=0": r"rounding\.block=0: expected 1 or more",
     "method=awq_clip rounding.points=0": r"rounding\.points=0: expected 1 or more",

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from qig.config.schema import GROUPS, Config
 from qig.errors import StoreError, choices
 
-SHARED = {"rounding": {"none": "nearest", "gptaq": "gptq"}}
+SHARED = {"rounding": {"none": "nearest"}}
 """Kinds that have the schema of another kind."""
 
 

@@ -11,6 +11,7 @@ from qig.config.schema import (
     ClippedRounding,
     Config,
     Equalization,
+    GptaqRounding,
     GptqRounding,
     GridEqualization,
     LearnedEqualization,
@@ -147,12 +148,15 @@ def _check_rounding(config: Config) -> None:
         at_least("rounding.points", rounding.points, 1)
         if not 0 <= rounding.max_shrink < 1:
             raise ConfigError(f"rounding.max_shrink={rounding.max_shrink}: expected a share of the range, 0 to below 1")
+    if isinstance(rounding, GptaqRounding):
+        if rounding.stream != "quantized":
+            raise ConfigError("rounding=gptaq is about the quantized stream's inputs: rounding.stream=quantized")
+        if not 0 <= rounding.asymmetry <= 1:
+            raise ConfigError(f"rounding.asymmetry={rounding.asymmetry}: expected 0 (GPTQ) to 1 (the paper's formula)")
     if isinstance(rounding, GptqRounding):
         at_least("rounding.block", rounding.block, 1)
         if rounding.damping < 0:
             raise ConfigError(f"rounding.damping={rounding.damping}: expected 0 or more times the mean diagonal")
-        if rounding.kind == "gptaq" and rounding.stream != "quantized":
-            raise ConfigError("rounding=gptaq is about the quantized stream's inputs: rounding.stream=quantized")
         grouped = config.quant.weights is not None and config.quant.weights.group_size is not None
         if rounding.order_by_activation and grouped and not rounding.static_groups:
             raise ConfigError(

@@ -40,7 +40,8 @@ CHOICES = """## Where papers are silent, or codes do otherwise
   vision and over text alone, `first_mean` the first token's own and the mean of all others.
 * MBQ's ratio of gradients is one of all tokens of the set together; its code averages over samples first. The tokens
   that end a turn have no weight.
-* GPTAQ's term has its full size (codes in use: a quarter), and its inputs are not rounded to integers.
+* GPTAQ's term has a quarter of its size, as in its authors' code (`rounding.asymmetry=1`: as in the paper), and its
+  inputs are not rounded to integers.
 * In 16-bit arithmetic and with 8-bit weights, what QIG integrates is a difference of the size of rounding errors:
   give `model.dtype=float32` for `quant=w8a8`.
 * Under grouped-query attention, where v_proj is narrower than o_proj, the input of o_proj (`attn_out`) is not scaled,

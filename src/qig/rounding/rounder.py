@@ -48,12 +48,15 @@ class Rounder(ABC):
 
 
 def weighted_moment(left: Sequence[Tensor], right: Sequence[Tensor], weights: list[Tensor]) -> Tensor:
-    """``sum_{n,t} lambda_{n,t} left_{n,t} right_{n,t}^T``: ``[channels, channels]`` float64."""
+    """``sum_{n,t} lambda_{n,t} left_{n,t} right_{n,t}^T``: ``[channels, channels]`` float64.
+
+    Products of a micro-batch are float32, which is what accelerators are fast at; micro-batches are added in float64.
+    """
     total = None
     for a, b, weight in zip(left, right, weights, strict=True):
         keep = weight > 0
-        part = (a[keep].double() * weight[keep].double().unsqueeze(-1)).T @ b[keep].double()
-        total = part if total is None else total + part
+        part = (a[keep].float() * weight[keep].float().unsqueeze(-1)).T @ b[keep].float()
+        total = part.double() if total is None else total + part
     return total
 
 

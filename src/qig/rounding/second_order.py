@@ -56,21 +56,24 @@ class Gptq(Rounder):
 
 
 class Gptaq(Gptq):
-    """GPTQ that aims at the full-precision stream's output: x in H is the quantized stream's, the target ``W x~``."""
+    """GPTQ that aims at the full-precision stream's output: x in H is the quantized stream's, the target ``W x~``.
+
+    With ``asymmetry: a`` the target is ``W (x + a (x~ - x))``.
+    """
 
     about = About(
         formula=(
-            "GPTQ, and the columns F behind q also take up w_q A_qF H_FF^-1, A = sum_{n,t} lambda (x~ - "
-            "x) x^T with x~ exact, x quantized"
+            "GPTQ, and the columns F behind q also take up w_q A_qF H_FF^-1, A = a sum_{n,t} lambda (x~ - "
+            "x) x^T with x~ exact, x quantized, a = rounding.asymmetry"
         ),
         cost="GPTQ's",
         needs="token weights; the quantized stream",
-        source="GPTAQ, arXiv 2504.02692 (codes in use multiply the term by 0.25)",
+        source="GPTAQ, arXiv 2504.02692 (there a = 1; its authors' code: 0.25)",
     )
     needs_quantized_stream = True
 
     def asymmetry(self, inputs: LinearInputs, hessian: Tensor) -> Tensor | None:
-        """``sum lambda (x~ - x) x^T``; the streams are not subtracted, which in 16 bits would round."""
+        """``a sum lambda (x~ - x) x^T``; the streams are not subtracted, which in 16 bits would round."""
         asymmetry = weighted_moment(inputs.exact, inputs.quantized, inputs.weights) - hessian
         refuse_non_finite("asymmetry of the streams", asymmetry)
-        return asymmetry
+        return self.config.asymmetry * asymmetry

@@ -31,7 +31,7 @@ from qig.config.schema.equalization import (
 from qig.config.schema.evaluation import Evaluation, TextEvaluation
 from qig.config.schema.model import Model, Outliers
 from qig.config.schema.quant import ActivationSetting, Quant, WeightSetting
-from qig.config.schema.rounding import ClippedRounding, GptqRounding, NearestRounding, Rounding
+from qig.config.schema.rounding import ClippedRounding, GptaqRounding, GptqRounding, NearestRounding, Rounding
 from qig.config.schema.run import Memory, Tracking
 from qig.config.schema.sensitivity import (
     AttentionSensitivity,
@@ -54,6 +54,7 @@ __all__ = [
     "Equalization",
     "Evaluation",
     "FewShotCalibration",
+    "GptaqRounding",
     "GptqRounding",
     "GridEqualization",
     "HfCalibration",
@@ -119,7 +120,12 @@ GROUPS: dict[str, dict[str, type]] = {
         "grid": GridEqualization,
         "learned": LearnedEqualization,
     },
-    "rounding": {"nearest": NearestRounding, "clipped": ClippedRounding, "gptq": GptqRounding},
+    "rounding": {
+        "nearest": NearestRounding,
+        "clipped": ClippedRounding,
+        "gptq": GptqRounding,
+        "gptaq": GptaqRounding,
+    },
     "calibration": {
         "digitgrid": DigitGridCalibration,
         "sharegpt": ShareGptCalibration,

@@ -29,10 +29,17 @@ class ClippedRounding(Rounding):
 
 @dataclass
 class GptqRounding(Rounding):
-    """``stream``: whose inputs the Hessian is made of. GPTAQ always reads both."""
+    """``stream``: whose inputs the Hessian is made of."""
 
     stream: Literal["exact", "quantized"] = MISSING
     damping: float = MISSING
     block: int = MISSING
     order_by_activation: bool = MISSING
     static_groups: bool = MISSING
+
+
+@dataclass
+class GptaqRounding(GptqRounding):
+    """``asymmetry``: how far from the quantized stream's inputs (0: GPTQ) to the exact ones (1) the target's are."""
+
+    asymmetry: float = MISSING
