@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
-INSTALL := $(BIN)/python -m pip install --quiet --constraint requirements.lock --editable
+# Most of it is never imported: Python compiles what is, where it may keep that.
+NO_COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
+INSTALL := $(BIN)/python -m pip install --quiet $(NO_COMPILE) --constraint requirements.lock --editable
 
 .PHONY: help run results paper smol smol-text smol-study smol-images smol-leverage notebooks speed faults fuzz launchers bench test lint lock clean
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -38,10 +39,13 @@ TINY = ("tiny_qwen2_vl", "tiny_llava_onevision", "tiny_internvl")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def heap_left_alone():
-    """Runs here are small, and there are hundreds; going through all objects after each takes a third of a second."""
+def nothing_twice_for_small_runs():
+    """There are hundreds; going through all objects of the heap, or all installed packages, takes longer than some."""
+    from qig.accelerator import ruled_out
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("qig.stages.give_back", lambda: None)
+        patch.setattr("qig.stages.ruled_out", functools.cache(ruled_out))
         yield
 
 

@@ -14,6 +14,7 @@ import pytest
 import qig
 from qig.__main__ import own_checkpoint
 from qig.config import conf_dir
+from qig.runner import Prepared
 
 SOURCE = Path(qig.__file__).parents[1]
 
@@ -79,18 +80,48 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("override", "said"), BAD, ids=[override for override, _ in BAD])
-def test_mistakes_are_told_once_and_leave_nothing(tmp_path, override, said):
-    store = [] if override.startswith("store=") else [f"store={tmp_path / 'store'}"]
-    found = run(override, "tracking=none", *store, cwd=tmp_path)
-    told = found.stdout + found.stderr
-    assert found.returncode != 0
+FORKS = """if True:
+    import json, os, sys
+    from pathlib import Path
+    from qig.__main__ import main
+    for number, words in enumerate(json.loads(sys.argv[1])):
+        if child := os.fork():
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            Path(f"{number}.status").write_text(str(status))
+            continue
+        said = os.open(f"{number}.said", os.O_WRONLY | os.O_CREAT)
+        os.dup2(said, 1), os.dup2(said, 2)
+        sys.argv = ["qig", *words]
+        main()
+        sys.exit(0)
+"""
+
+
+@pytest.fixture(scope="module")
+def mistakes(tmp_path_factory):
+    """A folder with the exit status and the words of each of ``BAD``: forks of one process, which has qig imported."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    lists = [[override, "tracking=none"] for override, _ in BAD]
+    for number, words in enumerate(lists):
+        words += [] if words[0].startswith("store=") else [f"store={folder / f'store{number}'}"]
+    command = [sys.executable, "-c", FORKS, json.dumps(lists)]
+    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    env.pop("HYDRA_FULL_ERROR", None)
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("number", range(len(BAD)), ids=[override for override, _ in BAD])
+def test_mistakes_are_told_once_and_leave_nothing(mistakes, number):
+    told, said = (mistakes / f"{number}.said").read_text(), BAD[number][1]
+    assert int((mistakes / f"{number}.status").read_text()) != 0
     assert told.count("error:") == 1 and said in told[told.index("error:") :]
     assert "Traceback" not in told
-    assert not records(tmp_path / "store")
+    assert not records(mistakes / f"store{number}")
 
 
-def test_run_then_the_same_run_then_a_sweep_with_a_failing_job(tmp_path):
+def test_run_then_the_same_run_then_a_sweep_with_a_failing_job(tmp_path, compose):
     """One store for all three, so that the model is evaluated once."""
     (tmp_path / "elsewhere").mkdir()
     common = ["method=rtn", "tracking=none", "evaluation.limit=20", "threads=1", "device=cpu"]
@@ -115,7 +146,7 @@ def test_run_then_the_same_run_then_a_sweep_with_a_failing_job(tmp_path):
     computed = [environment_of(folder) for folder in ids]
     for folder in ids:
         shutil.rmtree(folder)
-    assert run(*common, cwd=tmp_path).returncode == 0  # finds its stages, and writes the runs' records anew
+    Prepared(compose(*common)).run()  # finds its stages, and writes the runs' records anew
     assert [environment_of(folder) for folder in ids] == computed
     assert computed[0]["cpu"]["threads"] == 1
 

@@ -30,9 +30,11 @@ FEW = (
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_calibrated_evaluated_and_loaded_again(family_checkpoint, compose, tmp_path, family):
+def test_calibrated_evaluated_and_loaded_again(family_checkpoint, compose, tmp_path, monkeypatch, family):
     path = f"model.path={family_checkpoint(family)}"
     for quant, bits in (("w3a16", None), ("w4a8", 8)):
+        if (family, quant) != ("internvl3", "w3a16"):
+            monkeypatch.setattr("qig.runner.BASELINES", {})  # they take no other way than the run itself
         config = compose("model=hf", path, f"quant={quant}", f"store={tmp_path}", *FEW)
         outcome = Prepared(config).run()
         record = json.loads((tmp_path / "runs" / outcome.run / "record.json").read_text())

@@ -32,7 +32,7 @@ def saved_model(fresh_model, tmp_path_factory):
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def configured(compose, saved_model):
     """``configured("method=qig", ..., model="tiny_internvl")``: resolved, few samples and exponents."""
 
@@ -40,7 +40,7 @@ def configured(compose, saved_model):
         few = ["calibration.samples=3", "calibration.tokens_per_batch=300", "tracking=none"]
         if not {f"method={name}" for name in WITHOUT_GRID} & set(overrides):
             few += ["equalization.points=5", "equalization.step=0.2"]
-        if "method=qig" in overrides:
+        if {"method=qig", "method=gptq_qig"} & set(overrides):
             few += ["sensitivity.nodes=2", "sensitivity.max_nodes=2"]
         path = f"model.path={saved_model(model)}"
         return resolve(compose(f"model={model}", path, "model.outliers.sigma=0.5", *few, *overrides))
@@ -48,7 +48,7 @@ def configured(compose, saved_model):
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def passed(digit_samples, batches_of):
     """``passed(config, folder)``: the model after the pass, and the block's records."""
 

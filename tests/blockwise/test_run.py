@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import qig.blockwise.run as run_module
+from conftest import TINY
 from oracles import grid as oracle
 from oracles.calls import block_inputs_and_outputs, logits_of
 from qig.blockwise.activations import Activations
@@ -64,8 +65,8 @@ def test_same_pass_twice_is_bit_identical(configured, passed, tmp_path, override
     assert_identical(computing(first.model), computing(second.model))
 
 
-def test_interrupted_pass_goes_on_and_ends_bit_identical(configured, passed, tmp_path, monkeypatch, any_tiny):
-    config = configured("method=qig", "sensitivity.reference=quantized", model=any_tiny)
+def test_interrupted_pass_goes_on_and_ends_bit_identical(configured, passed, tmp_path, monkeypatch):
+    config = configured("method=qig", "sensitivity.reference=quantized")
     whole, _ = passed(config, tmp_path / "whole")
 
     class Killed(BaseException):
@@ -115,7 +116,7 @@ def test_seconds_of_a_resumed_calibration_are_those_of_all_attempts(configured, 
     assert timings["search"] > 500 and timings["quantization"] >= sum(parts) > 7000
 
 
-@pytest.mark.parametrize("overrides", ["method=qig quant=w4a8", "method=mbq", "method=gptq_qig", "method=vlmq"])
+@pytest.mark.parametrize("overrides", ["method=qig quant=w4a8", "method=gptq_qig", "method=vlmq"])
 def test_where_activations_wait_changes_no_bit(configured, tmp_path, overrides):
     for place in ("device", "disk"):
         quantize(configured(*overrides.split(), f"memory.activations={place}"), CPU, tmp_path / place)
@@ -124,11 +125,18 @@ def test_where_activations_wait_changes_no_bit(configured, tmp_path, overrides):
     assert device == disk
 
 
+@pytest.fixture(scope="module")
+def whole(configured, passed, tmp_path_factory):
+    """A stage that no test changes."""
+    passed(configured("method=awq"), folder := tmp_path_factory.mktemp("whole"))
+    return folder
+
+
 @pytest.mark.parametrize("victim", ["weights.safetensors", "findings.safetensors", "block.json", "MANIFEST.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
-def test_damaged_block_is_made_again(configured, passed, tmp_path, victim, damage):
+def test_damaged_block_is_made_again(configured, passed, whole, tmp_path, victim, damage):
     config = configured("method=awq")
-    passed(config, tmp_path)
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     before, file = tensors(tmp_path), tmp_path / "blocks/001" / victim
     content = bytearray(file.read_bytes())
     if damage == "flip":
@@ -271,9 +279,9 @@ def test_findings_have_the_order_of_the_calibration_set(configured, passed, digi
     assert (found[(kinds != 2) & (kinds != 3)] == 0).all()
 
 
-@pytest.mark.parametrize("quant", ["w3a16", "w4a8"])
-def test_reloaded_model_is_the_one_in_memory(configured, digit_samples, batches_of, tmp_path, any_tiny, quant):
-    config = configured("method=qig", f"quant={quant}", model=any_tiny)
+@pytest.mark.parametrize(("model", "quant"), [(TINY[0], "w3a16"), *((name, "w4a8") for name in TINY)])
+def test_reloaded_model_is_the_one_in_memory(configured, digit_samples, batches_of, tmp_path, model, quant):
+    config = configured("method=qig", f"quant={quant}", model=model)
     quantize(config, CPU, tmp_path / "stage")
     loaded = load(config.model, CPU)
     batches = collate(samples_of(config.calibration), loaded.processor, loaded.model, loaded.image_token_ids, 300)
@@ -287,8 +295,6 @@ def test_reloaded_model_is_the_one_in_memory(configured, digit_samples, batches_
 
 
 def test_incomplete_stage_is_a_model_error(configured, tmp_path):
-    import shutil
-
     config = configured("method=rtn")
     quantize(config, CPU, tmp_path)
     shutil.rmtree(tmp_path / "blocks/001")

@@ -20,7 +20,9 @@ def test_pass_finds_weights_in_every_block(
     family_checkpoint, compose, digit_samples, batches_of, tmp_path, family, method
 ):
     path = f"model.path={family_checkpoint(family)}"
-    config = resolve(compose("model=hf", path, "model.dtype=float32", "tracking=none", *f"method={method}".split()))
+    few = [] if method == "vlmq" else ["equalization.points=3", "equalization.step=0.4"]
+    words = ("model.dtype=float32", "tracking=none", *f"method={method}".split(), *few)
+    config = resolve(compose("model=hf", path, *words))
     loaded = load(config.model, CPU)
     batches = batches_of(loaded, digit_samples[:2])
     blocks = BlockPass(loaded, batches, config, Activations(CPU), tmp_path).run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import re
 
 import pytest
@@ -17,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qig.config import conf_dir, identity, schema
 from qig.config.nested import split_by_share
+from qig.config.recorded import recorded_config
 from qig.config.validation import baseline, needs_calibration, needs_gradients, resolve
 from qig.errors import ConfigError
 from qig.models.architectures import LLAMA_SITES
@@ -64,12 +66,34 @@ def test_every_choice_composes_and_leaves_nothing_missing(compose, group, choice
     assert missing == []
 
 
+def through_json(config) -> dict:
+    record = {"id": "r", "config": dataclasses.asdict(config), "environment": {"git": {"commit": "c0ffee"}}}
+    return json.loads(json.dumps(record))
+
+
+def same(config) -> bool:
+    again = recorded_config(through_json(config))
+    typed = all(type(getattr(again, name)) is type(getattr(config, name)) for name in ("sensitivity", "calibration"))
+    pairs = ((again, config), (resolve(again), resolve(config)))
+    return typed and all(dataclasses.asdict(one) == dataclasses.asdict(other) for one, other in pairs)
+
+
+@pytest.mark.parametrize(("group", "choice"), GROUPS, ids=["/".join(pair) for pair in GROUPS])
+def test_every_choice_comes_back_as_it_was(compose, group, choice):
+    try:
+        config = resolve(compose(f"{group}={choice}", *needed(group, choice)))
+    except ConfigError:
+        pytest.skip("cannot be run with the defaults of the other groups")
+    assert same(config)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_methods_and_quants_resolve(compose, model):
     chosen = compose(f"model={model}").model
+    methods = {method: compose(f"method={method}") for method in METHODS}
+    quants = {quant: compose(f"quant={quant}").quant for quant in QUANTS}
     for method, quant in itertools.product(METHODS, QUANTS):
-        integers = compose(f"quant={quant}").quant
-        config = dataclasses.replace(compose(f"method={method}"), model=chosen, quant=integers)
+        config = dataclasses.replace(methods[method], model=chosen, quant=quants[quant])
         if config.rounding.kind == "none" and config.quant.weights is not None:
             with pytest.raises(ConfigError, match="rounding=none"):
                 resolve(config)

@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import pytest
-from tests.config.test_config import GROUPS, METHODS, needed
+from tests.config.test_config import METHODS, through_json
 
 from qig.config.recorded import recorded_config
 from qig.config.validation import baseline, resolve
-from qig.errors import ConfigError, StoreError
-
-
-def through_json(config) -> dict:
-    record = {"id": "r", "config": asdict(config), "environment": {"git": {"commit": "c0ffee"}}}
-    return json.loads(json.dumps(record))
-
-
-def same(config) -> bool:
-    again = recorded_config(through_json(config))
-    typed = all(type(getattr(again, name)) is type(getattr(config, name)) for name in ("sensitivity", "calibration"))
-    return typed and asdict(again) == asdict(config) and asdict(resolve(again)) == asdict(resolve(config))
-
-
-@pytest.mark.parametrize(("group", "choice"), GROUPS, ids=["/".join(pair) for pair in GROUPS])
-def test_every_choice_comes_back_as_it_was(compose, group, choice):
-    try:
-        config = resolve(compose(f"{group}={choice}", *needed(group, choice)))
-    except ConfigError:
-        pytest.skip("cannot be run with the defaults of the other groups")
-    assert same(config)
+from qig.errors import StoreError
 
 
 @pytest.mark.parametrize("method", METHODS)

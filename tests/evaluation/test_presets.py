@@ -80,7 +80,7 @@ def test_every_answer_is_the_wrappers(made_up, compose, name, tmp_path, monkeypa
     generate = theirs.model.generate  # of either side; that both ask for as much is told in test_wrappers
 
     def briefly(**given):
-        return generate(**given | {"max_new_tokens": min(given["max_new_tokens"], 12)})
+        return generate(**given | {"max_new_tokens": min(given["max_new_tokens"], 4)})
 
     monkeypatch.setattr(theirs.model, "generate", briefly)
     tasks = sorted({*compose("evaluation=paper").evaluation.tasks, *compose("evaluation=mbq").evaluation.tasks})

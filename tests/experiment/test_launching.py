@@ -23,7 +23,7 @@ LAUNCHERS = {
     "submitit_local": ["hydra.launcher.parallelism=2"],
     "ray": ["hydra.launcher.ray.init.num_cpus=2"],
 }
-MATRIX = ["a=range(12)", "b=0,1"]
+MATRIX = ["a=range(6)", "b=0,1"]
 FEW = ["a=0,1,2"]
 
 
@@ -53,20 +53,20 @@ def wish(folder: Path, what: str, *jobs: str) -> None:
 
 
 def test_the_second_start_of_a_matrix_runs_only_the_two_that_failed(tmp_path):
-    wish(tmp_path, "broken", "3-1", "7-0")
+    wish(tmp_path, "broken", "3-1", "5-0")
     first = sweep(tmp_path, "basic", *MATRIX)
     assert first.returncode == 1
-    assert "24 jobs: 22 done, 0 cached, 2 failed" in first.stdout
-    assert "error: 2 of 24 jobs failed; the same command runs them again" in first.stderr
-    assert first.stdout.count("ValueError: no luck with 3-1") == first.stdout.count("no luck with 7-0") == 1
-    assert len(ran(tmp_path)) == 24
-    assert list(table(tmp_path)) == [str(number) for number in range(24)]
+    assert "12 jobs: 10 done, 0 cached, 2 failed" in first.stdout
+    assert "error: 2 of 12 jobs failed; the same command runs them again" in first.stderr
+    assert first.stdout.count("ValueError: no luck with 3-1") == first.stdout.count("no luck with 5-0") == 1
+    assert len(ran(tmp_path)) == 12
+    assert list(table(tmp_path)) == [str(number) for number in range(12)]
 
     shutil.rmtree(tmp_path / "broken")
     second = sweep(tmp_path, "basic", *MATRIX)
     assert second.returncode == 0, second.stderr
-    assert ran(tmp_path) == ["3-1", "7-0"]
-    assert "24 jobs: 2 done, 22 cached, 0 failed" in second.stdout
+    assert ran(tmp_path) == ["3-1", "5-0"]
+    assert "12 jobs: 2 done, 10 cached, 0 failed" in second.stdout
 
 
 @pytest.mark.parametrize("launcher", list(LAUNCHERS)[1:])

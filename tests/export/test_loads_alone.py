@@ -9,12 +9,13 @@ from compressed_tensors.quantization import QuantizationArgs
 from compressed_tensors.quantization.lifecycle.forward import fake_quantize
 from compressed_tensors.quantization.utils import compute_dynamic_scales_and_zp
 from safetensors.torch import load_file
+from tests.export.conftest import LIBRARYS_GRID, PAIRS
 
 from conftest import TINY
 
-every_model = pytest.mark.parametrize("model", TINY)
-every_setting = pytest.mark.parametrize("setting", ["w4a16", "w3a16", "w2a16", "w8a8", "w4a8"])
-with_activations = pytest.mark.parametrize("setting", ["w8a8", "w4a8"])
+
+def exports(of) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(("model", "setting"), [pair for pair in PAIRS if of(pair[1])])
 
 
 def by_the_library(x, grid):
@@ -27,22 +28,19 @@ def tensors_of(folder):
     return {name: value for file in folder.glob("*.safetensors") for name, value in load_file(file).items()}
 
 
-@every_model
-@pytest.mark.parametrize("setting", ["w4a16", "w3a16", "w2a16"])
+@exports(lambda setting: setting.endswith("a16"))
 def test_logits_are_those_of_the_evaluated_model(model, setting, exported, alone, evaluated):
     export = exported(model, setting)
     assert torch.equal(alone(export), evaluated(export))
 
 
-@every_model
-@with_activations
-def test_logits_are_those_of_the_evaluated_model_on_the_librarys_grid(model, setting, exported, alone, evaluated):
-    export = exported(model, setting, "quant.activations.scale=range")
+@pytest.mark.parametrize("setting", ["w8a8", "w4a8"])
+def test_logits_are_those_of_the_evaluated_model_on_the_librarys_grid(setting, exported, alone, evaluated):
+    export = exported(TINY[0], setting, LIBRARYS_GRID)
     torch.testing.assert_close(alone(export), evaluated(export), rtol=0, atol=1e-4)
 
 
-@every_model
-@with_activations
+@exports(lambda setting: setting.endswith("a8"))
 def test_logits_are_equal_but_for_the_scale_of_activations(model, setting, exported, alone, evaluated, monkeypatch):
     export = exported(model, setting)
     ours = evaluated(export)
@@ -58,14 +56,13 @@ def test_logits_are_equal_but_for_the_scale_of_activations(model, setting, expor
 @pytest.mark.parametrize(("setting", "roundings"), [("w4a16", 0), ("w8a8", 12)])
 def test_logits_in_bfloat16(setting, roundings, exported, alone, evaluated, monkeypatch):
     """Weights alone: bit by bit. With activations, the loader rounds both them and their scales in each of 6 blocks."""
-    export = exported("tiny_qwen2_vl", setting, "model.dtype=bfloat16")
+    export = exported(TINY[0], setting, "model.dtype=bfloat16")
     monkeypatch.setattr("qig.quantization.linear.fake_quantize_activation", by_the_library)
     theirs, ours = alone(export), evaluated(export)
     assert (theirs - ours).abs().max() <= roundings * 2**-8 * ours.abs().max()
 
 
-@every_model
-@every_setting
+@exports(lambda setting: True)
 def test_the_library_decodes_the_integers_scales_and_zero_points(model, setting, exported):
     export = exported(model, setting)
     tensors = tensors_of(export.folder)
@@ -98,7 +95,7 @@ def test_the_library_decodes_the_integers_scales_and_zero_points(model, setting,
             assert torch.equal(decoded.int() + offset, block[f"{name}.zero_point"].int())
 
 
-@every_model
+@pytest.mark.parametrize("model", TINY)
 def test_everything_but_the_blocks_is_the_checkpoints_own(model, exported):
     from qig.models.checkpoint import resolve
 

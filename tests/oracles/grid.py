@@ -45,12 +45,21 @@ def symmetric(weight: np.ndarray, bits: int, group: int | None):
 
 
 def fake_weight(weight: np.ndarray, bits: int, is_symmetric: bool, group: int | None) -> np.ndarray:
-    """The dequantized weight as float64."""
-    found = symmetric(weight, bits, group) if is_symmetric else asymmetric(weight, bits, group)
-    return found[-1].astype(np.float64)
+    """The dequantized weight as float64: all groups at once, which test_grid compares with the loops."""
+    w = weight.astype(np.float32).reshape(len(weight), -1, group or weight.shape[1])
+    if is_symmetric:
+        top = 2 ** (bits - 1) - 1
+        scale = np.maximum(np.abs(w).max(-1, keepdims=True), TINY) / ONE(top)
+        difference = np.clip(np.rint(w / scale), -top - 1, top)
+    else:
+        top, low = 2**bits - 1, w.min(-1, keepdims=True)
+        scale = np.maximum(w.max(-1, keepdims=True) - low, TINY) / ONE(top)
+        zero = np.clip(np.rint(-low / scale), 0, top)
+        difference = np.clip(np.rint(w / scale).astype(np.float64) + zero, 0, top) - zero
+    return (difference.astype(np.float32) * scale).reshape(weight.shape).astype(np.float64)
 
 
 def fake_activation(x: np.ndarray, bits: int) -> np.ndarray:
     """Each token (last dimension) on its own symmetric grid."""
     flat = x.reshape(-1, x.shape[-1])
-    return symmetric(flat, bits, None)[-1].reshape(x.shape).astype(np.float64)
+    return fake_weight(flat, bits, True, None).reshape(x.shape)

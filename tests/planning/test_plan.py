@@ -21,6 +21,7 @@ from qig.planning.rehearsal import BLOCKS, shortened
 
 CPU = torch.device("cpu")
 FEW = ("calibration.samples=4", "calibration.tokens_per_batch=200", "tracking=none")
+QIG = "method=qig quant=w4a8 sensitivity.nodes=2 sensitivity.max_nodes=2"
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_no_weight_is_read(config, tmp_path):
     assert found.samples == 4 and found.blocks == 6 and found.seconds > 0
 
 
-@pytest.mark.parametrize("overrides", ["method=awq", "method=qig quant=w4a8", "method=gptq", "method=rtn"])
+@pytest.mark.parametrize("overrides", ["method=awq", QIG, "method=gptq", "method=rtn"])
 def test_disk_is_what_a_run_leaves(config, tmp_path, overrides):
     few = [] if overrides in ("method=gptq", "method=rtn") else ["equalization.points=2"]
     settings = config(*overrides.split(), *few)
@@ -56,7 +57,7 @@ def test_disk_is_what_a_run_leaves(config, tmp_path, overrides):
     assert found.disk_bytes == pytest.approx(left, rel=0.25)
 
 
-@pytest.mark.parametrize("overrides", ["method=awq", "method=gptq", "method=qig quant=w4a8"])
+@pytest.mark.parametrize("overrides", ["method=awq", "method=gptq", QIG])
 def test_what_waits_on_disk_is_what_was_foreseen(config, tmp_path, overrides):
     few = [] if overrides == "method=gptq" else ["equalization.points=2"]
     settings = config(*overrides.split(), *few, "memory.activations=disk", "calibration.samples=12")

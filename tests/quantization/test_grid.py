@@ -53,6 +53,7 @@ def assert_like_oracle(weight: np.ndarray, bits: int, is_symmetric: bool, group:
     np.testing.assert_array_equal(found.integers.numpy(), integers)
     np.testing.assert_allclose(found.scale.numpy(), scales, rtol=1e-6)
     np.testing.assert_allclose(found.dequantize().numpy(), values, rtol=1e-6, atol=0)
+    np.testing.assert_array_equal(oracle.fake_weight(weight, bits, is_symmetric, group), values.astype(np.float64))
 
 
 @pytest.mark.parametrize("group", [128, 64, None])

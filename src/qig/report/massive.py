@@ -24,12 +24,12 @@ from qig.config import default_store
 from qig.data.calibration import CalibrationBatch
 from qig.data.tokens import TokenKind
 from qig.errors import StoreError
-from qig.export.source import find_run
 from qig.models.loading import LoadedModel
 from qig.report.figures.identity import identity
 from qig.report.figures.style import SITES
 from qig.report.figures.token_sensitivity import relative_weights
 from qig.report.records import Run
+from qig.runs.lookup import find_run
 
 LEAST, TIMES = 100.0, 1000.0
 """Massive, as Sun et al. have it: |x| above LEAST, and above TIMES the median |x| of the same residual stream."""

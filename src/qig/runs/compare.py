@@ -8,10 +8,10 @@ from typing import Any
 
 from tabulate import tabulate
 
-from qig.export.source import find_run
 from qig.report.comparison import Compared, check_paired, comparison
 from qig.report.differing import flatten
 from qig.report.records import Run
+from qig.runs.lookup import find_run
 
 SHOWN = {"accuracy": (100, "accuracy, points"), "nll": (1, "NLL, nats")}
 

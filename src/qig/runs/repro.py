@@ -16,10 +16,10 @@ from typing import Any
 from qig.config.recorded import recorded_config
 from qig.config.schema import Config
 from qig.errors import ModelError, StoreError
-from qig.export.source import find_run
 from qig.report.differing import flatten
 from qig.report.records import Run, load_run
 from qig.runs.bits import first_difference
+from qig.runs.lookup import find_run
 from qig.store import find_damage
 
 IGNORED = ("environment.git.diff", "environment.git.untracked", "environment.variables.SLURM")

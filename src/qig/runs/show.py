@@ -7,8 +7,7 @@ import json
 
 import yaml
 
-from qig.export.source import find_run
-from qig.runs.lookup import stages
+from qig.runs.lookup import find_run, stages
 from qig.store import find_damage
 
 PARTS = ("checkpoint", "data", "metrics", "timings", "memory", "model_bytes", "environment", "determinism", "versions")

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from qig.export.source import find_run
 from qig.report.records import Run
-from qig.runs.lookup import KINDS, all_runs, artefacts, check_store, stages
+from qig.runs.lookup import KINDS, all_runs, artefacts, check_store, find_run, stages
 from qig.store import find_damage
 
 
