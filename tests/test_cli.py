@@ -21,10 +21,13 @@ SOURCE = Path(qig.__file__).parents[1]
 
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
     """``python -m qig`` in another folder than the clone, with its outputs below ``cwd``."""
+    return python("-m", "qig", *arguments, cwd=cwd, **environment)
+
+
+def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
     env = {**os.environ, "PYTHONPATH": str(SOURCE), **environment}
     env.pop("HYDRA_FULL_ERROR", None)
-    command = [sys.executable, "-m", "qig", *arguments]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
 
 
 def records(store: Path) -> list[Path]:
@@ -104,10 +107,7 @@ def mistakes(tmp_path_factory):
     lists = [[override, "tracking=none"] for override, _ in BAD]
     for number, words in enumerate(lists):
         words += [] if words[0].startswith("store=") else [f"store={folder / f'store{number}'}"]
-    command = [sys.executable, "-c", FORKS, json.dumps(lists)]
-    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    env.pop("HYDRA_FULL_ERROR", None)
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    done = python("-c", FORKS, json.dumps(lists), cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
 

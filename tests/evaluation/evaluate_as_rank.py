@@ -1,21 +1,20 @@
-"""What each of several processes does, or one alone: evaluates, says what it did, and then fails with all others."""
+"""Run by torchrun, or alone: evaluates, says what this process did, and then fails with all the others."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import torch
 
 from qig.config.schema import Model, Outliers
 from qig.errors import EvaluationError
-from qig.evaluation import chat_model, parallel, registry
+from qig.evaluation import chat_model, registry
 from qig.evaluation.benchmark import evaluate
 from qig.evaluation.ranks import Ranks
 from qig.models.loading import load
-
-begun = parallel._work
 
 
 def main(tasks: Path, folder: Path) -> None:
@@ -42,10 +41,8 @@ def main(tasks: Path, folder: Path) -> None:
         error = str(raised)
     said = {"samples": result.samples, "metrics": result.metrics, "batches": batches, "error": error}
     (folder / f"{os.environ.get('RANK', 'alone')}.json").write_text(json.dumps(said))
-
-
-def work(job: parallel.Job) -> None:
-    """A process's part of a job as the package does it, and the above behind it."""
-    begun(job)
-    main(job.folder.parent / "tasks", job.folder.parent / "said")
     Ranks.of_environment().leave()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,16 +1,20 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from datasets import Dataset, DatasetDict
 from PIL import Image
 
+import qig
 from evaluation import evaluate_as_rank
 from qig.config.schema import Evaluation, Model, Outliers
 from qig.errors import EvaluationError
-from qig.evaluation import chat_model, parallel, registry
-from qig.evaluation.parallel import Job, own_device
+from qig.evaluation import chat_model, registry
+from qig.evaluation.parallel import Job, launch, own_device
 from qig.evaluation.ranks import Ranks
 from qig.evaluation.registry import TASKS_FOLDER
 
@@ -43,11 +47,8 @@ def judge(doc, results):
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """What a single process and each of two said, by the name of their file; ``into``: what the two wrote of a job."""
-    whole = tmp_path_factory.mktemp("parallel")
-    tasks, said, into = (whole / name for name in ("tasks", "said", "into"))
-    said.mkdir()
-    into.mkdir()
+    """What a single process and each of two said, by the name of their file."""
+    tasks, folder = tmp_path_factory.mktemp("tasks"), tmp_path_factory.mktemp("said")
     shutil.copytree(TASKS_FOLDER, tasks, dirs_exist_ok=True)
     rows = {
         "picture": [Image.new("RGB", (40 + 9 * i, 70 - 4 * i), (20 * i, 0, 99)) for i in range(9)],
@@ -57,14 +58,16 @@ def found(tmp_path_factory):
     DatasetDict({"val": Dataset.from_dict(rows)}).save_to_disk(tasks / "data")
     (tasks / "functions.py").write_text(FUNCTIONS)
     (tasks / "qig_drawn.yaml").write_text(YAML.format(folder=tasks))
+    script = [evaluate_as_rank.__file__, str(tasks), str(folder)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *script]
+    env = {**os.environ, "PYTHONPATH": str(Path(qig.__file__).parents[1])}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "TASKS_FOLDER", tasks)  # both are set there, and put back here
         patch.setattr(chat_model, "generate_answers", chat_model.generate_answers)
-        evaluate_as_rank.main(tasks, said)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "_work", evaluate_as_rank.work)
-        parallel.launch(job(into), 2)
-    return {file.stem: json.loads(file.read_text()) for file in said.iterdir()} | {"into": into}
+        evaluate_as_rank.main(tasks, folder)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {file.stem: json.loads(file.read_text()) for file in folder.iterdir()}
 
 
 def test_two_processes_find_what_one_finds(found):
@@ -94,16 +97,16 @@ def job(folder, **evaluation):
     return Job(model, None, None, Evaluation(**chosen), "cpu", 1, folder)
 
 
-def test_processes_are_started_and_one_writes(found):
-    folder = found["into"]
-    assert sorted(file.name for file in folder.iterdir()) == ["evaluation.json", "journal", "samples.jsonl"]
-    assert len((folder / "samples.jsonl").read_text().splitlines()) == 6
-    assert json.loads((folder / "evaluation.json").read_text())["metrics"]["qig_digitgrid"]["n"] == 6
+def test_processes_are_started_and_one_writes(tmp_path):
+    launch(job(tmp_path), 2)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["evaluation.json", "journal", "samples.jsonl"]
+    assert len((tmp_path / "samples.jsonl").read_text().splitlines()) == 6
+    assert json.loads((tmp_path / "evaluation.json").read_text())["metrics"]["qig_digitgrid"]["n"] == 6
 
 
 def test_what_a_process_says_is_told(tmp_path):
     with pytest.raises(EvaluationError, match=r"one of 2 processes failed: .*did you mean 'qig_digitgrid'"):
-        parallel.launch(job(tmp_path, tasks=["qig_digit_grid"]), 2)
+        launch(job(tmp_path, tasks=["qig_digit_grid"]), 2)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,9 +12,6 @@ from omegaconf.errors import OmegaConfBaseException
 from qig.config.schema import GROUPS, Config
 from qig.errors import StoreError, choices
 
-SHARED = {"rounding": {"none": "nearest"}}
-"""Kinds that have the schema of another kind."""
-
 
 def recorded_config(record: Mapping[str, Any]) -> Config:
     """The configuration that a run record holds.
@@ -44,10 +41,9 @@ def _schema(group: str, values: Mapping[str, Any]) -> type:
     known = GROUPS[group]
     if set(known) == {group}:
         return known[group]
-    kind = SHARED.get(group, {}).get(values["kind"], values["kind"])
-    if kind not in known:
+    if values["kind"] not in known:
         raise TypeError(choices(values["kind"], known, f"kind of {group}"))
-    return known[kind]
+    return known[values["kind"]]
 
 
 def _calibration(values: Mapping[str, Any]) -> Any:

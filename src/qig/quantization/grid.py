@@ -80,7 +80,7 @@ class QuantizedWeight:
         return (values * self.scale.unsqueeze(-1)).view(rows, columns).to(dtype)
 
     def split(self, rows: Sequence[int]) -> list[QuantizedWeight]:
-        """One for each of the linears, of so many rows each, whose weights were stacked."""
+        """One for each of the linears, of so many rows each, whose weights were stacked; they share no storage."""
         zeros = [None] * len(rows) if self.zero_point is None else self.zero_point.split(rows)
         return [
             QuantizedWeight(integers.clone(), scale.clone(), None if zero is None else zero.clone())

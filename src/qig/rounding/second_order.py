@@ -39,8 +39,9 @@ class Gptq(Rounder):
         x = uses(self.config.stream, inputs)
         hessian = weighted_moment(x, x, inputs.weights)
         # No row of a weight enters another's integers: the linears are one matrix, factorised and walked through once.
+        weights = [linear.weight for linear in linears.values()]
         rounded = gptq(
-            torch.cat([linear.weight for linear in linears.values()]),
+            torch.cat(weights),
             hessian,
             setting.weights,
             damping=self.config.damping,
@@ -49,7 +50,7 @@ class Gptq(Rounder):
             static_groups=self.config.static_groups,
             asymmetry=self.asymmetry(inputs, hessian),
         )
-        return dict(zip(linears, rounded.split([len(linear.weight) for linear in linears.values()]), strict=True))
+        return dict(zip(linears, rounded.split([len(weight) for weight in weights]), strict=True))
 
     def asymmetry(self, inputs: LinearInputs, hessian: Tensor) -> Tensor | None:
         return None

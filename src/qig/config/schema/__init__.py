@@ -121,6 +121,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "learned": LearnedEqualization,
     },
     "rounding": {
+        "none": NearestRounding,
         "nearest": NearestRounding,
         "clipped": ClippedRounding,
         "gptq": GptqRounding,
