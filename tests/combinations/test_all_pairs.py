@@ -18,11 +18,10 @@ from qig.quantization.linear import QuantizedLinear
 from qig.quantization.setting import Setting
 from qig.rounding import ROUNDERS
 from qig.sensitivity import ESTIMATORS
-from qig.sensitivity.granularity import GRANULARITIES
+from qig.sensitivity.granularity import CONTROLS, GRANULARITIES
 
 CPU = torch.device("cpu")
 EQUALIZATIONS, ROUNDINGS = ["none", *EQUALIZERS], list(ROUNDERS)
-CONTROLS = ("none", "permuted", "modality_mean", "first_mean")
 FEW = {
     "grid": ["equalization.points=3", "equalization.step=0.3"],
     "learned": ["equalization.points=3", "equalization.step=0.3", "equalization.steps=2"],
@@ -56,13 +55,15 @@ def test_combination(compose, prepared, tmp_path, estimator, equalization, round
     compensated in the wrong direction, would not. Granularity, control, setting and sharing take turns."""
     original, batches, before = prepared
     loaded = copy.deepcopy(original)
+    controls = ["none", "permuted", *CONTROLS]
     granularity = "modality" if estimator == "modality_gradient" else list(GRANULARITIES)[turn % 3]
     grid = ["quant=w8a8"] if turn % 2 else ["quant=w4a16", "quant.weights.bits=8"]
     config = resolve(
         compose(
             f"sensitivity={estimator}", f"equalization={equalization}", f"rounding={rounding}", *grid,
             *FEW.get(estimator, []), *FEW.get(equalization, []), f"sensitivity.granularity={granularity}",
-            f"sensitivity.control={CONTROLS[turn % 3]}", f"equalization.share_attn_out={str(turn % 4 > 1).lower()}",
+            f"sensitivity.control={controls[turn % len(controls)]}",
+            f"equalization.share_attn_out={str(turn % 4 > 1).lower()}",
         )
     )  # fmt: skip
     records = BlockPass(loaded, batches, config, Activations(CPU), tmp_path).run()

@@ -136,8 +136,8 @@ def test_the_first_run_has_no_table(store):
 @pytest.mark.parametrize(
     ("name", "jobs", "runs"),
     [
-        ("text_methods", 24, 21), ("text_samples", 11, 11), ("text_sites", 5, 5), ("text_first_token", 4, 4),
-        ("real_weights", 14, 14), ("real_weights_gptq", 14, 14),
+        ("text_methods", 24, 21), ("text_samples", 11, 11), ("text_sites", 7, 7),
+        ("real_weights", 20, 20), ("real_weights_gptq", 20, 20),
     ],
 )
 def test_experiments_on_pretrained_weights_fit_a_language_model(

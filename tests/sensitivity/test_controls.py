@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from qig.config.schema import UniformSensitivity
 from qig.data.tokens import TokenKind
 from qig.sensitivity.estimator import Estimator, Scores
-from qig.sensitivity.granularity import GRANULARITIES, first_means, modality_means, permuted
+from qig.sensitivity.granularity import CONTROLS, GRANULARITIES, first_means, modality_means, permuted, without_first
 from qig.sensitivity.weights import token_weights
 
 VISION, SPECIAL, PADDING = TokenKind.VISION, TokenKind.SPECIAL, TokenKind.PADDING
@@ -137,6 +137,26 @@ def test_first_mean_by_loops(view, normalize):
     assert moved.tolist() == [[0.0, 0.0, 5.0, 2.0, 2.0]]
 
 
+@pytest.mark.parametrize("normalize", ["sample", "corpus"])
+def test_without_the_first_by_loops(view, normalize):
+    plain = weights_of(view, normalize=normalize)
+    found = weights_of(view, normalize=normalize, control="without_first")
+    for before, after, kinds in zip(plain, found, view.kinds, strict=True):
+        for row in range(len(kinds)):
+            first, *others = [t for t, kind in enumerate(kinds[row].tolist()) if kind != PADDING]
+            total, rest = float(before[row].sum()), sum(float(before[row, t]) for t in others)
+            assert before[row, first] > 0 == after[row, first]
+            expected = [float(before[row, t]) * total / rest for t in others]
+            assert [float(after[row, t]) for t in others] == pytest.approx(expected, rel=1e-6)
+        assert (after[kinds == 0] == 0).all()
+
+
+def test_without_the_first_where_padding_is_on_the_left_or_nothing_else_has_weight():
+    kinds = torch.tensor([[PADDING, PADDING, SPECIAL, VISION, TokenKind.ANSWER], [PADDING] * 3 + [VISION] * 2])
+    moved = without_first(torch.tensor([[7.0, 7.0, 6.0, 1.0, 3.0], [0.0, 0.0, 0.0, 2.0, 0.0]]), kinds)
+    assert moved.tolist() == [[0.0, 0.0, 0.0, 2.5, 7.5], [0.0, 0.0, 0.0, 2.0, 0.0]]
+
+
 def test_token_granularity_gives_special_tokens_nothing(view):
     found = by_sample(view, weights_of(view, granularity="token"))
     own = by_sample(view, weights_of(view, granularity="token_special"))
@@ -150,10 +170,9 @@ def test_token_granularity_gives_special_tokens_nothing(view):
         torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))
 
 
-CONTROLS = ("none", "permuted", "modality_mean", "first_mean")
-
-
-@given(st.integers(0, 10_000), st.sampled_from(list(GRANULARITIES)), st.sampled_from(CONTROLS))
+@given(
+    st.integers(0, 10_000), st.sampled_from(list(GRANULARITIES)), st.sampled_from(["none", "permuted", *CONTROLS])
+)
 def test_weights_are_weights_whatever_the_choice(seed, granularity, control):
     """Non-negative, 0 at padding, 1 in sum, and each sample's own, in any order and company."""
     from sensitivity.conftest import Toy

@@ -37,7 +37,8 @@ CHOICES = """## Where papers are silent, or codes do otherwise
   With samples of unequal length that is a difference of its own: `sensitivity=uniform sensitivity.normalize=sample`
   is without it, and QIG's own shuffled weights (`sensitivity.control=permuted`) always are.
 * Controls of any weights: `permuted` shuffles them over a sample's tokens, `modality_mean` keeps their means over
-  vision and over text alone, `first_mean` the first token's own and the mean of all others.
+  vision and over text alone, `first_mean` the first token's own and the mean of all others;
+  `without_first` gives a sample's first token none.
 * MBQ's ratio of gradients is one of all tokens of the set together; its code averages over samples first. The tokens
   that end a turn have no weight.
 * GPTAQ's term has a quarter of its size, as in its authors' code (`rounding.asymmetry=1`: as in the paper), and its

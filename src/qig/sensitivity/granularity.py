@@ -22,9 +22,27 @@ def first_means(values: Tensor, kinds: Tensor) -> Tensor:
     Language models turn the first token's activations into massive ones, and look at it wherever nothing else is to be
     looked at; what remains of a gain is due to that token alone.
     """
+    first, others = _first(kinds)
+    return _means(values, first, others)
+
+
+def without_first(values: Tensor, kinds: Tensor) -> Tensor:
+    """Each sample's values ``[batch, tokens]`` with 0 at its first token, whose share goes to the others in proportion.
+
+    In the block that makes its activations massive that token alone is nearly all of an unweighted error. A sample that
+    has weight nowhere else stays as it is.
+    """
+    first, others = _first(kinds)
+    kept = values * others
+    total = kept.sum(1, keepdim=True)
+    return torch.where(total == 0, values, kept * (1 + (values * first).sum(1, keepdim=True) / total))
+
+
+def _first(kinds: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the first real token of each sample is, and where all others: ``[batch, tokens]`` booleans."""
     real = kinds != TokenKind.PADDING
     first = real & (real.cumsum(1) == 1)
-    return _means(values, first, real & ~first)
+    return first, real & ~first
 
 
 def _means(values: Tensor, *groups: Tensor) -> Tensor:
@@ -46,8 +64,8 @@ def all_tokens(values: Tensor, kinds: Tensor) -> Tensor:
     return values
 
 
-MEANS = {"modality_mean": modality_means, "first_mean": first_means}
-"""Controls that replace weights by means of them."""
+CONTROLS = {"modality_mean": modality_means, "first_mean": first_means, "without_first": without_first}
+"""Controls that look at a sample's values and kinds alone."""
 GRANULARITIES = {"modality": modality_means, "token": without_special, "token_special": all_tokens}
 
 

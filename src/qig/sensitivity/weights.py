@@ -12,7 +12,7 @@ from qig.config.schema import Sensitivity
 from qig.data.tokens import TokenKind
 from qig.finite import located, refuse_non_finite
 from qig.sensitivity.estimator import Estimator, Scores
-from qig.sensitivity.granularity import GRANULARITIES, MEANS, permuted
+from qig.sensitivity.granularity import CONTROLS, GRANULARITIES, permuted
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def token_weights(estimator: Estimator, view: SiteView, config: Sensitivity) -> 
     ]
     values = normalized(values, config.normalize)
     means_already = config.control == "modality_mean" and estimator.per_modality
-    if config.control in MEANS and not means_already:
-        values = [MEANS[config.control](v, kinds) for v, kinds in zip(values, view.kinds, strict=True)]
+    if config.control in CONTROLS and not means_already:
+        values = [CONTROLS[config.control](v, kinds) for v, kinds in zip(values, view.kinds, strict=True)]
     elif config.control == "permuted":
         values = [_permuted(v, batch, view, config) for batch, v in enumerate(values)]
     return TokenWeights(values, scores)

@@ -14,14 +14,14 @@ class Sensitivity:
 
     ``granularity``: a mean per modality; every token its own but special tokens 0; or special tokens their own, too.
     ``normalize``: weights sum to 1 in each sample, or on average over the corpus.
-    ``control``: the weights as they are, shuffled over the tokens of a sample, their means per modality, or their mean
-    over all tokens of a sample but the first.
+    ``control``: the weights as they are, shuffled over the tokens of a sample, their means per modality, their mean
+    over all tokens of a sample but the first, or 0 at the first.
     """
 
     kind: str = MISSING
     granularity: Literal["modality", "token", "token_special"] = MISSING
     normalize: Literal["sample", "corpus"] = MISSING
-    control: Literal["none", "permuted", "modality_mean", "first_mean"] = MISSING
+    control: Literal["none", "permuted", "modality_mean", "first_mean", "without_first"] = MISSING
     control_seed: int = MISSING
 
 
