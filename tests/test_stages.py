@@ -1,6 +1,10 @@
 """What a run does with what the store has of it already."""
 
 import pytest
+import torch
+
+from qig.errors import ConfigError
+from qig.stages import device_name
 
 KINDS = ("quantized", "evaluation", "runs")
 
@@ -54,3 +58,21 @@ def test_two_that_find_a_stage_gone_make_it_once(stages, config, made, monkeypat
     monkeypatch.setattr(type(stages), "_lacking", lambda self, keys: seen(keys))
     assert stages.record(config)[1] is True
     assert stages.made == ["evaluation", "runs"]
+
+
+def test_a_device_without_float64_is_not_taken(monkeypatch):
+    """Apple's; errors, moments and integrals are added in float64."""
+    empty = torch.empty
+
+    def without_float64(*size, device=None, dtype=None):
+        if device == "mps" and dtype is torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return empty(*size, dtype=dtype)
+
+    monkeypatch.setattr(torch, "empty", without_float64)
+    monkeypatch.setattr("qig.stages.ruled_out", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("mps"))
+    assert device_name("auto") == "cpu"
+    with pytest.raises(ConfigError, match=r"device='mps' cannot be used .*float64"):
+        device_name("mps")

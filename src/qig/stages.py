@@ -170,20 +170,20 @@ def _evaluate(config: Config, device: torch.device, quantized: Path | None, fold
 
 
 def _answered(config: Config, device: torch.device, quantized: Path | None, folder: Path) -> None:
-    from qig.blockwise.timing import PeakMemory, Stopwatch
+    from qig.blockwise.timing import PeakMemory, Stopwatch, larger
     from qig.determinism import prepare
     from qig.evaluation.journal import spent
     from qig.evaluation.parallel import RESULT, Job, evaluate_into, launch
     from qig.models.loading import load
     from qig.quantized import apply_quantized
 
-    watch, processes = Stopwatch(), config.evaluation.processes
+    watch, processes, elsewhere = Stopwatch(), config.evaluation.processes, {}
     watch.add("evaluation", spent(folder))
     with PeakMemory(device) as memory, watch("evaluation"):
         if processes > 1:
             quant = None if quantized is None else config.quant
             job = Job(config.model, quant, quantized, config.evaluation, str(device), config.threads, folder)
-            launch(job, processes)
+            elsewhere = launch(job, processes)
         else:
             prepare(config.evaluation.seed, config.threads)
             loaded = load(config.model, device)
@@ -192,28 +192,33 @@ def _answered(config: Config, device: torch.device, quantized: Path | None, fold
             evaluate_into(folder, loaded, config.evaluation)
     found = json.loads((folder / RESULT).read_text())
     found["timings"] = watch.seconds
-    found["memory"] = memory.so_far()
+    found["memory"] = larger(memory.so_far(), elsewhere)
     write_json(folder / RESULT, found)
 
 
 def device_name(configured: str) -> str:
-    """The device that the configuration means; ``auto`` is the first accelerator that torch finds, else ``cpu``.
+    """The device that the configuration means; ``auto`` is the first accelerator that will do, else ``cpu``.
+
+    It has to have float64, in which errors, moments and integrals are added: Apple's (``mps``) does not.
 
     Raises:
-        ConfigError: torch does not know the device, or it is not there.
+        ConfigError: torch does not know the device, it is not there, or has no float64.
     """
     if configured == "cpu" or (configured == "auto" and ruled_out()):
         return "cpu"  # always there; a run that the store answers then starts without torch
 
     import torch
 
+    found = configured
     if configured == "auto":
-        return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
+        found = torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
     try:
-        torch.empty(0, device=configured)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(0, dtype=torch.float64, device=found)
+    except (RuntimeError, AssertionError, TypeError) as error:  # the last: no float64
+        if configured == "auto":
+            return "cpu"
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"device={configured!r} cannot be used ({reason}); choose auto, cpu, or one that is there"
         ) from error
-    return configured
+    return found

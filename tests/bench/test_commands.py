@@ -125,3 +125,12 @@ def test_one_of_shape_and_model(capsys):
     assert "expected one of --shape and --model" in capsys.readouterr().err
     assert main(["published", "--model", "tiny_qwen2_vl", "--methods", "best", "--samples", "1"]) == 1
     assert "best" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(["foo=1"], "foo"), (["method=qgi"], "qgi"), (["calibration.samples=many"], "many")]
+)
+def test_a_wrong_override_is_one_message(words, said, capsys):
+    assert main(["calibration", "--model", "tiny_internvl", *words]) == 1
+    error = capsys.readouterr().err
+    assert said in error and "Traceback" not in error

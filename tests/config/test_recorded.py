@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 from tests.config.test_config import METHODS, through_json
 
-from qig.config.recorded import recorded_config
+from qig.config.recorded import recorded_calibration, recorded_config
 from qig.config.validation import baseline, resolve
 from qig.errors import StoreError
 
@@ -38,6 +38,16 @@ def test_records_of_other_versions_are_refused(compose, change, said):
     with pytest.raises(StoreError, match="run r was recorded by another version") as told:
         recorded_config(record)
     assert said in str(told.value) and "commit c0ffee" in str(told.value)
+
+
+def test_calibration_alone_whatever_the_rest_holds(compose):
+    config = resolve(compose("method=qig", "calibration=few_shot", "calibration@calibration.of=digitgrid"))
+    record = through_json(config)
+    record["config"] = {"calibration": record["config"]["calibration"], "sensitivity": {"kind": "of another version"}}
+    assert asdict(recorded_calibration(record)) == asdict(config.calibration)
+    record["config"]["calibration"]["of"]["surprise"] = 1
+    with pytest.raises(StoreError, match=r"another version.*surprise"):
+        recorded_calibration(record)
 
 
 def test_a_record_without_a_configuration_is_refused():

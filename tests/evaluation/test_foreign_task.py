@@ -86,7 +86,8 @@ def test_its_numbers_and_targets(written_like_others, internvl, monkeypatch, cap
     assert [sample["score"] for sample in result.samples] == pytest.approx([2 / 3, 2 / 3, 0])
     assert [sample["target"] for sample in result.samples] == ["red", "3", "none"]
     assert [sample["empty"] for sample in result.samples] == [False, False, True]
-    assert [(sample["sample"], sample["cluster"]) for sample in result.samples] == [("0", "0"), ("1", "1"), ("2", "2")]
+    assert [sample["sample"] for sample in result.samples] == ["0", "1", "2"]
+    assert len({sample["cluster"] for sample in result.samples}) == 3  # a picture each, which nothing names
     assert all(sample["nll"] > 0 for sample in result.samples)
     assert result.metrics["qig_written_like_others"]["empty_share"] == pytest.approx(1 / 3)
 

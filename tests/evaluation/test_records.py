@@ -1,13 +1,16 @@
 from types import SimpleNamespace
 
 import pytest
+from datasets import Dataset, Features, List
+from datasets import Image as Picture
+from PIL import Image
 
-from qig.evaluation.records import documents_hash, sample_records, target_text
+from qig.evaluation.records import documents_hash, picture_hashes, sample_records, target_text
 
 
 def test_names_of_the_dataset_are_kept_where_unique():
     docs = [{"id": 7, "image_id": "a", "type": "count"}, {"id": 8, "image_id": "a", "type": None}]
-    assert sample_records("t", docs, [0, 1]) == [
+    assert sample_records("t", docs, [0, 1], ["p", "p"]) == [
         {"task": "t", "sample": "7", "cluster": "a", "type": "count"},
         {"task": "t", "sample": "8", "cluster": "a", "type": ""},
     ]
@@ -15,8 +18,27 @@ def test_names_of_the_dataset_are_kept_where_unique():
 
 @pytest.mark.parametrize("docs", [[{"question_id": 1}, {"question_id": 1}], [{"question_id": 1}, {}]])
 def test_places_in_the_split_serve_otherwise(docs):
-    records = sample_records("t", docs, [3, 9])
+    records = sample_records("t", docs, [3, 9], ["", ""])
     assert [(record["sample"], record["cluster"]) for record in records] == [("3", "3"), ("9", "9")]
+
+
+def test_questions_about_one_picture_are_a_cluster_where_the_dataset_does_not_name_it():
+    """ChartQA and AI2D name no pictures, and ask several questions about each."""
+    red, blue = Image.new("RGB", (4, 4), "red"), Image.new("RGB", (4, 4), "blue")
+    split = Dataset.from_dict({"image": [red, blue, red, None], "question": ["a", "b", "c", "d"]})
+    one, two, three, four = picture_hashes(split, [0, 1, 2, 3])
+    assert one == three != two and one and two and four == ""
+    assert picture_hashes(split, [2, 1]) == [three, two]
+    records = sample_records("t", [{}, {}, {}, {}], range(4), [one, two, three, four])
+    assert [record["cluster"] for record in records] == [one, two, one, "3"]
+
+
+def test_a_document_may_have_several_pictures_or_none():
+    red, blue = (Image.new("RGB", (4, 4), color) for color in ("red", "blue"))
+    rows = {"a": [red, red, red], "b": [blue, None, blue], "more": [[red, blue], [], [blue, red]]}
+    features = Features({"a": Picture(), "b": Picture(), "more": List(Picture())})
+    assert len(set(picture_hashes(Dataset.from_dict(rows, features), range(3)))) == 3
+    assert picture_hashes(Dataset.from_dict({"text": ["x"]}), [0]) == picture_hashes([{"text": "x"}], [0]) == [""]
 
 
 def task(rule, target=None, choice=None):

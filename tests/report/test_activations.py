@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from qig.errors import ConfigError
+from qig.models.checkpoint import resolve
 from qig.report.activations import MOST_BINS, binned_maximum, magnitudes, main
 
 
@@ -49,6 +50,12 @@ def test_the_command_writes_data_and_figure(tmp_path, capsys):
     frame = pd.read_csv(tmp_path / "activation_magnitude_tiny_qwen2_vl.csv")
     assert set(frame.sample_id) == {"digitgrid-train-0-00001"} and set(frame.block) == {1, 5}
     assert (tmp_path / "activation_magnitude_tiny_qwen2_vl.png").is_file()
+
+
+def test_a_model_that_goes_by_its_path_gets_a_file_all_the_same(tmp_path):
+    path = resolve("embedded:tiny_internvl")
+    assert main(["model=hf", f"model.path={path}", "calibration.samples=1", "--to", str(tmp_path)]) == 0
+    assert len(list(tmp_path.glob("activation_magnitude_*tiny_internvl*"))) == 3
 
 
 @pytest.mark.parametrize("arguments, message", [

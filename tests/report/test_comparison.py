@@ -5,6 +5,7 @@ import pytest
 from qig.errors import EvaluationError
 from qig.report.comparison import Compared, by_type, comparison
 from qig.report.records import load_run
+from qig.report.render import terminal
 from qig.report.tables.paired import aligned
 
 # Two questions an image: images score (2/2, 1/2), so resampled means are 1, 3/4 and 1/2 with odds 1:2:1.
@@ -61,6 +62,16 @@ def test_several_tasks_get_a_column_each_and_their_mean(store):
     assert row["accuracy_high"] == pytest.approx(0.625 + math.sqrt(1 / 16 + 1 / 4) / 2)
 
 
+def test_several_tasks_have_no_mcnemar(store):
+    """Twelve answers lost in one task and two won in the other: p of all answers is not that of the tasks' mean."""
+    store.run("a", scores=[(1, 1), (0,) * 12])
+    store.run("b", method="rtn", scores=[(0, 0), (1,) * 6 + (0,) * 6])
+    run, rtn = load(store, "a", "b")
+    frame = comparison([Compared(run, rtn=rtn)])
+    assert frame.iloc[0]["vs_rtn"] == 0.25 and math.isnan(frame.iloc[0]["vs_rtn_p"])
+    assert "McNemar" not in terminal(frame) and "p (RTN)" not in terminal(frame)
+
+
 def test_the_mean_over_tasks_weighs_tasks_not_samples(store, task_samples):
     store.run("a", samples=task_samples("big", [1] * 6) + task_samples("small", [0] * 2))
     assert comparison([Compared(run) for run in load(store, "a")])["accuracy"].iloc[0] == 0.5
@@ -90,6 +101,18 @@ def test_different_samples_are_refused(store, task_samples):
     run, other = load(store, "a", "b")
     with pytest.raises(EvaluationError, match=r"1 only in a \(such as \('t', 's2'\)\), 0 only in b"):
         comparison([Compared(run, other)])
+
+
+def test_data_that_changed_between_runs_is_refused(store):
+    """Same samples, other questions or answers: a data set that was fetched again."""
+    for name, said in (("a", "1" * 64), ("b", "2" * 64), ("c", "1" * 64)):
+        store.run(name, data={"evaluation": {"documents": {"task0": said}}})
+    run, other, same = load(store, "a", "b", "c")
+    with pytest.raises(EvaluationError, match=r"the data of task0 changed between runs a .* and b .*evaluation/eb"):
+        comparison([Compared(run, other)])
+    with pytest.raises(EvaluationError, match="the data of task0 changed"):
+        aligned([run, same, other], "score")
+    assert comparison([Compared(run, same)])["vs_16bit"].iloc[0] == 0
 
 
 def test_pairing_follows_sample_ids_not_file_order(store, task_samples):

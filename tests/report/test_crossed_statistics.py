@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from qig.evaluation.statistics import mean_interval
 from qig.report.statistics import compare, detectable, power
+from qig.report.statistics.paired import mean_interval
 
 
 def simulated(rng, *, seed_sd, image_sd, rest_sd, seeds, images, each=2):

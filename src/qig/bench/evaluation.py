@@ -18,9 +18,6 @@ from qig.evaluation.parallel import evaluate_into
 from qig.models.loading import LoadedModel, load
 from qig.quantized import apply_quantized
 
-TARGET = 1.5
-"""W4A8 may take so many times the seconds of 16 bits."""
-
 
 def throughput(
     name: str, settings: Sequence[str], questions: int, repetitions: int, device: torch.device

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from qig.bench.shapes import SHAPES
-from qig.config import conf_dir, register
+from qig.config.composed import composed
 from qig.config.schema import Config
 from qig.config.validation import resolve
 from qig.data.calibration import CalibrationBatch, calibration_data
@@ -27,9 +26,7 @@ SEED = 0
 
 def configured(*overrides: str) -> Config:
     """The resolved configuration of these overrides, without tracking."""
-    register()
-    with initialize_config_dir(config_dir=str(conf_dir())):
-        return resolve(OmegaConf.to_object(compose("config", overrides=["tracking=none", *overrides])))
+    return resolve(composed(["tracking=none", *overrides]))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ class SiteView:
         block: the block in full precision; scales found at earlier sites are folded in.
         calls: calls of f in the full-precision stream, one per micro-batch, with hidden states
             ``[batch, tokens, channels]``.
-        quantized_calls: the same in the quantized stream; ``None`` unless the estimator asked for them.
+        quantized_calls: the same in the quantized stream; ``None`` unless the estimator or the
+            search asked for them.
         kinds: ``TokenKind`` of each token, ``[batch, tokens]``, one per micro-batch.
         samples: ids of the samples, one per row of each micro-batch.
         activations: where the pass keeps what is large; ``None``: on the device.

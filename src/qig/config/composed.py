@@ -4,18 +4,46 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
+from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
-from qig.config import conf_dir, method_name
+from qig.config import conf_dir, method_name, register
 from qig.config.schema import Config
 from qig.errors import ConfigError
 
 ABSENT = re.compile(r"(?:Missing mandatory value|missing mandatory value: \S+\s+full_key): (\S+)")
+
+
+@contextmanager
+def composing() -> Iterator[None]:
+    """Hydra's place to compose from the package's configuration.
+
+    Raises:
+        ConfigError: what Hydra refuses within.
+    """
+    register()
+    try:
+        with initialize_config_dir(config_dir=str(conf_dir())):
+            yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(str(error)) from error
+
+
+def composed(words: Sequence[str]) -> Config:
+    """The configuration of these overrides, neither resolved nor checked.
+
+    Raises:
+        ConfigError: a word that Hydra or the schema refuses.
+    """
+    with composing():
+        return typed_job(compose("config", overrides=list(words), return_hydra_config=True))
 
 
 class Composer:

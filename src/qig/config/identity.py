@@ -1,7 +1,8 @@
 """The identity of a stage: a hash of what decides its result, and of nothing else.
 
-That is the slice of the resolved configuration that the stage reads, the content of its inputs, the package's own
-source for the stage, and the versions of the libraries that compute. Where things are stored, how they are tracked
+That is the slice of the resolved configuration that the stage reads, the content of its inputs (but for a benchmark's
+data: its documents' hash is in the record, and compared where runs are), the package's own source for the stage, and
+the versions of the libraries that compute. Where things are stored, how they are tracked
 and how often they are shown does not enter.
 """
 
@@ -21,8 +22,8 @@ from qig.data.python_docs import EVALUATION, content_hash
 
 PACKAGE = Path(__file__).resolve().parents[1]
 QUANTIZATION_CODE = (
-    "blockwise", "calibrate.py", "data", "determinism.py", "equalization", "models/*.py", "quantization", "rounding",
-    "sensitivity",
+    "blockwise", "calibrate.py", "data", "determinism.py", "equalization", "models/*.py", "quantization",
+    "quantized.py", "rounding", "sensitivity",
 )  # fmt: skip
 # Of the models: what loads the 16-bit one.
 EVALUATION_CODE = (
@@ -113,5 +114,6 @@ def evaluation_key(config: Config, model: dict[str, Any], quantized: str | None)
 
 
 def run_key(config: Config, quantized: str | None, evaluation: str) -> str:
-    """Identity of the run record: its stages and the name it goes by."""
-    return digest({"method": config.method, "model": config.model.name, "stages": [quantized, evaluation]})
+    """Identity of the run record: its stages and the names that it goes by in tables."""
+    names = {"method": config.method, "model": config.model.name, "quant": config.quant.name}
+    return digest({**names, "stages": [quantized, evaluation]})

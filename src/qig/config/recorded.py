@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
@@ -19,15 +20,31 @@ def recorded_config(record: Mapping[str, Any]) -> Config:
     Raises:
         StoreError: it has other keys or values than this version's schema; names them.
     """
-    run, values = record.get("id"), record.get("config")
-    try:
+    with _of_this_version(record):
+        values = record.get("config")
         groups = {name: _group(name, values[name]) for name in GROUPS}
         return typed(Config, {**values, **groups})
+
+
+def recorded_calibration(record: Mapping[str, Any]) -> Any:
+    """The calibration set alone, whatever the other groups hold.
+
+    Raises:
+        StoreError: as :func:`recorded_config`.
+    """
+    with _of_this_version(record):
+        return OmegaConf.to_object(_calibration(record["config"]["calibration"]))
+
+
+@contextmanager
+def _of_this_version(record: Mapping[str, Any]) -> Iterator[None]:
+    try:
+        yield
     except (OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise StoreError(
-            f"the configuration of run {run} was recorded by another version of this package, whose code can run it: "
-            f"{reason}{_written_by(record)}"
+            f"the configuration of run {record.get('id')} was recorded by another version of this package, "
+            f"whose code can run it: {reason}{_written_by(record)}"
         ) from error
 
 

@@ -7,14 +7,14 @@ import os
 import sys
 from pathlib import Path
 
-from qig.errors import EvaluationError, QigError
+from qig.errors import QigError
 
 _DESCRIPTION = """\
 Evaluate a model on benchmarks, without the store. Several processes share the work and find the same, bit by bit:
 
   python -m qig.evaluation outputs/store/runs/RUN results/run evaluation=paper
   accelerate launch --num_processes 8 -m qig.evaluation outputs/store/runs/RUN results/run evaluation=paper
-  torchrun --nproc-per-node 8 -m qig.evaluation CHECKPOINT FOLDER evaluation=mbq evaluation.tasks=[mmbench_en_dev]
+  torchrun --nproc-per-node 8 -m qig.evaluation CHECKPOINT FOLDER evaluation=mbq evaluation.tasks=[realworldqa]
 """
 
 
@@ -37,9 +37,9 @@ def main() -> None:
 
 
 def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
-    config = _composed(overrides)
-
+    from qig.config.composed import composed
     from qig.config.identity import evaluation_key
+    from qig.config.rules import check
     from qig.config.threads import available_threads
     from qig.determinism import prepare
     from qig.environment import quiet
@@ -50,39 +50,19 @@ def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
     from .parallel import evaluate_into, own_device
     from .ranks import Ranks
 
+    config = composed(overrides)
+    check(config)
     quiet()
-    prepare(config.evaluation.seed, config.threads or available_threads())
+    threads = config.threads or available_threads()
+    prepare(config.evaluation.seed, threads)
     device = device_name(config.device)
     loaded = load_checkpoint(checkpoint, own_device(device))
-    model = {"content": content_of(checkpoint), "device": device.partition(":")[0], "threads": config.threads}
+    model = {"content": content_of(checkpoint), "device": device.partition(":")[0], "threads": threads}
     identity = evaluation_key(config, model, None)
     folder.mkdir(parents=True, exist_ok=True)
-    ranks = Ranks.of_environment()
-    try:
-        evaluate_into(folder, loaded, config.evaluation, identity)
-        if ranks.is_main:
-            discard(folder)
-    finally:
-        ranks.leave()
-
-
-def _composed(overrides: list[str]):
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from qig.config import conf_dir, register
-    from qig.config.rules import check
-
-    register()
-    try:
-        with initialize_config_dir(config_dir=str(conf_dir())):
-            config = OmegaConf.to_object(compose("config", overrides=overrides))
-            check(config)
-            return config
-    except (HydraException, OmegaConfBaseException) as error:
-        raise EvaluationError(str(error)) from error
+    evaluate_into(folder, loaded, config.evaluation, identity)
+    if Ranks.of_environment().is_main:
+        discard(folder)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from .containment import contained
 from .datasets import check_datasets
 from .journal import Journal
 from .ranks import Ranks
-from .records import documents_hash, sample_records, target_text
+from .records import documents_hash, picture_hashes, sample_records, target_text
 from .registry import check_tasks, load_tasks
 from .scores import main_metric, metric_values
 from .summary import check_answers, summarize
@@ -171,7 +171,7 @@ def _records(name: str, task, logged: list[dict]) -> list[dict[str, Any]]:
     main = main_metric(name, values)
     doc_ids = [sample["doc_id"] for sample in logged]
     docs = [task.eval_docs_no_media[doc_id] for doc_id in doc_ids]
-    records = sample_records(name, docs, doc_ids)
+    records = sample_records(name, docs, doc_ids, picture_hashes(task.eval_docs, doc_ids))
     for index, (record, doc, sample) in enumerate(zip(records, docs, logged, strict=True)):
         answer = str(sample["resps"][0][0])
         others = {metric: scores[index] for metric, scores in values.items() if metric != main}

@@ -34,14 +34,18 @@ class Job:
     folder: Path
 
 
-def launch(job: Job, processes: int) -> None:
+def launch(job: Job, processes: int) -> dict[str, int | None]:
     """Run the job by as many processes; its folder then holds what a single process would have found.
+
+    Returns the peak of memory of the process that took most.
 
     Raises:
         EvaluationError: a process failed; says what it said.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    from qig.blockwise.timing import larger
 
     settings = LaunchConfig(
         min_nodes=1,
@@ -53,35 +57,39 @@ def launch(job: Job, processes: int) -> None:
         start_method="spawn",
     )
     try:
-        elastic_launch(settings, _work)(job)
+        return larger(*elastic_launch(settings, _work)(job).values())
     except ChildFailedError as error:
         first = error.get_first_failure()[1]
         raise EvaluationError(f"one of {processes} processes failed: {first.message}") from error
 
 
-def _work(job: Job) -> None:
-    """One process's part. What it raises reaches the caller of :func:`launch` as a message."""
+def _work(job: Job) -> dict[str, int | None]:
+    """One process's part, and its peak of memory. What it raises reaches the caller of :func:`launch` as a message."""
     from torch.distributed.elastic.multiprocessing.errors import record
 
+    from qig.blockwise.timing import PeakMemory
     from qig.determinism import prepare
     from qig.environment import quiet
     from qig.models.loading import load
     from qig.quantized import apply_quantized
 
     @record
-    def recorded() -> None:
+    def recorded() -> dict[str, int | None]:
         quiet()
         prepare(job.evaluation.seed, job.threads)
-        loaded = load(job.model, own_device(job.device))
-        if job.quantized is not None:
-            apply_quantized(loaded, job.quant, job.quantized)
-        evaluate_into(job.folder, loaded, job.evaluation)
+        device = own_device(job.device)
+        with PeakMemory(device) as memory:
+            loaded = load(job.model, device)
+            if job.quantized is not None:
+                apply_quantized(loaded, job.quant, job.quantized)
+            evaluate_into(job.folder, loaded, job.evaluation)
+        return memory.so_far()
 
-    recorded()
+    return recorded()
 
 
 def evaluate_into(folder: Path, loaded, evaluation: Evaluation, identity: str = "") -> None:
-    """Evaluate a loaded model; every process calls this, and the first writes both files.
+    """Evaluate a loaded model; every process calls this, the first writes both files, and all leave their group.
 
     What an interrupted evaluation of the same ``identity`` left in the folder's journal is not done again; the journal
     stays, for the caller to discard when the results are safe.
@@ -91,11 +99,15 @@ def evaluate_into(folder: Path, loaded, evaluation: Evaluation, identity: str = 
     from .benchmark import evaluate
     from .ranks import Ranks
 
+    ranks = Ranks.of_environment()
     settings = {name: value for name, value in asdict(evaluation).items() if name not in ("processes", "text")}
-    with noted() as without_deterministic_form:
-        place = {"text": evaluation.text, "folder": folder, "identity": identity}
-        result = evaluate(loaded.model, loaded.processor, **place, **settings)
-    if not Ranks.of_environment().is_main:
+    try:
+        with noted() as without_deterministic_form:
+            place = {"text": evaluation.text, "folder": folder, "identity": identity}
+            result = evaluate(loaded.model, loaded.processor, **place, **settings)
+    finally:
+        ranks.leave()
+    if not ranks.is_main:
         return
     with (folder / SAMPLES).open("w") as stream:
         stream.writelines(json.dumps(sample) + "\n" for sample in result.samples)

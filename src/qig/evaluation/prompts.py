@@ -74,10 +74,11 @@ def encode(processor, texts: Sequence[str], conversations: Sequence[Conversation
 
     ``texts`` are rendered from ``conversations``, whose images they refer to.
     """
+    from qig.data.encoding import begins_itself
+
     images = [pictures_of(c) for c in conversations]
     options = {"padding": True, "padding_side": padding_side, "return_tensors": "pt"}
-    start = processor.tokenizer.bos_token
-    if start and texts[0].startswith(start):
+    if begins_itself(texts[0], processor):
         options["add_special_tokens"] = False
     if not any(images):
         return processor(images=None, text=list(texts), **options)

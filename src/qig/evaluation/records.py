@@ -11,21 +11,58 @@ from typing import Any
 _SAMPLE_KEYS = ("id", "question_id", "questionId")
 _CLUSTER_KEYS = ("image_id", "image_name", "videoID")
 _TYPE_KEYS = ("type", "question_type")
+_PICTURES_AT_ONCE = 32
 
 
-def sample_records(task: str, docs: Sequence[dict], doc_ids: Sequence[int]) -> list[dict[str, str]]:
-    """``sample``, ``cluster`` and ``type`` of each document, as strings.
+def sample_records(
+    task: str, docs: Sequence[dict], doc_ids: Sequence[int], pictures: Sequence[str]
+) -> list[dict[str, str]]:
+    """``sample``, ``cluster`` and ``type`` of each document, as strings; ``pictures``: see :func:`picture_hashes`.
 
     A sample is named by the dataset where its names are unique, else by its place in the split; the cluster is its
-    image, or the sample itself where the dataset does not name images; the type may be empty.
+    image as the dataset names it, else by the picture's hash, or the sample itself where there is none; the type may
+    be empty.
     """
     names = [_first(doc, _SAMPLE_KEYS) for doc in docs]
     if "" in names or len(set(names)) < len(names):
         names = [str(doc_id) for doc_id in doc_ids]
     return [
-        {"task": task, "sample": name, "cluster": _first(doc, _CLUSTER_KEYS) or name, "type": _first(doc, _TYPE_KEYS)}
-        for name, doc in zip(names, docs, strict=True)
+        {
+            "task": task,
+            "sample": name,
+            "cluster": _first(doc, _CLUSTER_KEYS) or picture or name,
+            "type": _first(doc, _TYPE_KEYS),
+        }
+        for name, doc, picture in zip(names, docs, pictures, strict=True)
     ]
+
+
+def picture_hashes(split: Any, doc_ids: Sequence[int]) -> list[str]:
+    """A hash of each document's pictures as the dataset's files hold them, undecoded; empty where it has none.
+
+    ``split``: a :class:`datasets.Dataset`; of what else a task may return as its documents nothing is known.
+    """
+    shown = [name for name, feature in getattr(split, "features", {}).items() if _holds_pictures(feature)]
+    if not shown:
+        return [""] * len(doc_ids)
+    hashes = []
+    for part in split.select(doc_ids).select_columns(shown).with_format("arrow").iter(batch_size=_PICTURES_AT_ONCE):
+        hashes += [_picture_hash([row[name] for name in shown]) for row in part.to_pylist()]
+    return hashes
+
+
+def _holds_pictures(feature: Any) -> bool:
+    from datasets import Image
+
+    return isinstance(feature, Image) or (feature is not None and _holds_pictures(getattr(feature, "feature", None)))
+
+
+def _picture_hash(values: list[Any]) -> str:
+    """``values``: a picture as ``{"bytes", "path"}``, a list of such, or None, a column each."""
+    every = [picture for value in values for picture in (value if isinstance(value, list) else [value])]
+    contents = [picture["bytes"] or picture["path"].encode() for picture in every if picture is not None]
+    digests = [hashlib.sha256(content).hexdigest() for content in contents]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16] if digests else ""
 
 
 def documents_hash(docs: Sequence[dict]) -> str:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
+from hydra import compose
 
-from qig.config import conf_dir, register
-from qig.config.composed import Composer, typed_job
+from qig.config import conf_dir
+from qig.config.composed import Composer, composing, typed_job
 from qig.config.schema import Config
 from qig.config.validation import resolve
 from qig.errors import ConfigError, StoreError, choices
@@ -73,7 +70,7 @@ def plan(name: str, overrides: Sequence[str] = ()) -> list[Planned]:
     sweep = _sweep(name, overrides)
     hashes: dict[Path, str] = {}
     planned = []
-    with _composing():
+    with composing():
         for job in jobs(sweep["params"] or {}, sweep["arms"], [f"+experiment={name}", *overrides]):
             config = _config(job)
             folder = checkpoint.resolve(config.model.path)
@@ -152,7 +149,7 @@ def _sweep(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 def _composed_sweep(name: str, words: tuple[str, ...]) -> dict[str, Any]:
     if name not in experiments():
         raise ConfigError(choices(name, experiments(), "experiment"))
-    with _composing():
+    with composing():
         composed = compose("config", [f"+experiment={name}", *words], return_hydra_config=True)
     return plain(composed.hydra.sweeper)
 
@@ -165,13 +162,3 @@ def _config(job: Job) -> Config:
 def _composer() -> Composer:
     """One for the process: whoever plans an experiment gathers it, too."""
     return Composer(lambda words: compose("config", words, return_hydra_config=True))
-
-
-@contextmanager
-def _composing() -> Iterator[None]:
-    register()
-    try:
-        with initialize_config_dir(config_dir=str(conf_dir())):
-            yield
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(str(error)) from error

@@ -117,6 +117,7 @@ def _conditions(run: Run) -> dict[str, Any]:
         "checkpoint": record["checkpoint"]["sha256"],
         "model": {key: value for key, value in config["model"].items() if key not in ("name", "path")},
         "evaluation": evaluation,
+        "documents": dict(run.documents),
         "threads": config["threads"],
         **{key: record["environment"][key] for key in ("device", "packages")},
     }

@@ -73,27 +73,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _write(overrides: Sequence[str], blocks: Sequence[int] | None, sample: int, folder: Path) -> list[Path]:
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-
-    from qig.config import conf_dir, register
-    from qig.config.composed import typed_job
+    from qig.config.composed import composed
     from qig.config.validation import resolve
     from qig.data.calibration import collate, samples_of
     from qig.environment import quiet
     from qig.models import checkpoint
     from qig.models.loading import load
-    from qig.report.figures.files import write
+    from qig.report.figures.files import slug, write
     from qig.stages import decide
 
-    register()
     quiet()
-    try:
-        with initialize_config_dir(config_dir=str(conf_dir())):
-            words = ["tracking=none", *overrides]
-            config = resolve(typed_job(compose("config", overrides=words, return_hydra_config=True)))
-    except HydraException as error:
-        raise ConfigError(str(error)) from error
+    config = resolve(composed(["tracking=none", *overrides]))
     decide(config, checkpoint.resolve(config.model.path))
     samples = samples_of(config.calibration)
     if not 0 <= sample < len(samples):
@@ -103,7 +93,7 @@ def _write(overrides: Sequence[str], blocks: Sequence[int] | None, sample: int, 
     found = magnitudes(loaded, batch, blocks or (min(1, len(loaded.blocks) - 1), len(loaded.blocks) - 1))
     about = {"model": config.model.name, "sigma": config.model.outliers.sigma, "sample_id": samples[sample].id}
     frame = pd.DataFrame(about, index=found.index).join(found)
-    return write("activation_magnitude", frame, folder, config.model.name)
+    return write("activation_magnitude", frame, folder, slug(config.model.name))
 
 
 if __name__ == "__main__":

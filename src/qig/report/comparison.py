@@ -32,9 +32,9 @@ def comparison(rows: Sequence[Compared]) -> pd.DataFrame:
 
     Columns: ``method, model, setting, model.outliers.sigma``; the configuration keys that differ (dotted, also listed
     in ``.attrs["config"]``); ``accuracy`` and, with several tasks, ``accuracy.<task>`` (``.attrs["tasks"]``);
-    ``vs_16bit``, ``vs_rtn`` (paired differences of accuracy, with McNemar's exact ``_p``); ``nll``, ``nll_vs_16bit``,
-    ``nll_vs_rtn``; all of these with ``_low`` and ``_high``; then sample count, costs and the ids of the runs.
-    Over several tasks an accuracy, NLL or difference is the mean of the tasks' values (``Run.combined``).
+    ``vs_16bit``, ``vs_rtn`` (paired differences of accuracy, with McNemar's exact ``_p``, of a single task); ``nll``,
+    ``nll_vs_16bit``, ``nll_vs_rtn``; all of these with ``_low`` and ``_high``; then sample count, costs and the ids of
+    the runs. Over several tasks an accuracy, NLL or difference is the mean of the tasks' values (``Run.combined``).
     ``calibration_seconds`` goes from the calibration samples to the quantized model. ``.attrs["nouns"]`` says what
     samples and their clusters are.
     Raises EvaluationError when a run and its baseline were not evaluated on the same samples.
@@ -77,7 +77,7 @@ def identity(run: Run) -> dict[str, Any]:
 
 
 def check_paired(run: Run, baseline: Run) -> None:
-    """EvaluationError unless both runs were evaluated on the same (task, sample) pairs."""
+    """EvaluationError unless both runs were evaluated on the same (task, sample) pairs, and those said the same."""
     ours, theirs = ({(task, sample) for task, samples in one.by_task.items() for sample in samples}
                     for one in (run, baseline))
     if ours != theirs:
@@ -85,6 +85,12 @@ def check_paired(run: Run, baseline: Run) -> None:
                 for extra, who in ((ours - theirs, run), (theirs - ours, baseline))]
         raise EvaluationError(f"runs {run.id} ({run.method}) and {baseline.id} ({baseline.method}) were evaluated on "
                               f"different samples: {only[0]}, {only[1]}; a paired comparison needs the same ones")
+    changed = [task for task in run.by_task if run.documents.get(task) != baseline.documents.get(task)]
+    if changed:
+        raise EvaluationError(f"the data of {', '.join(changed)} changed between runs {run.id} ({run.method}) and "
+                              f"{baseline.id} ({baseline.method}): same samples, other questions or answers; remove "
+                              f"{baseline.evaluation_folder} or {run.evaluation_folder}, whichever is the older, and "
+                              "run its command again")
 
 
 def _scores(row: Compared, tasks: Sequence[str]) -> dict[str, Any]:
@@ -136,7 +142,7 @@ def _triple(name: str, values: Sequence[float]) -> dict[str, float]:
 
 
 def _mean(tasks: Mapping[str, Mapping[str, Mapping]], field: str) -> tuple[float, float, float]:
-    from qig.evaluation.statistics import mean_interval
+    from qig.report.statistics.paired import mean_interval
 
     def one(samples: Mapping[str, Mapping]):
         known = [line for line in samples.values() if line[field] is not None]
@@ -146,7 +152,7 @@ def _mean(tasks: Mapping[str, Mapping[str, Mapping]], field: str) -> tuple[float
 
 
 def _difference(ours: Mapping, theirs: Mapping, field: str) -> tuple[float, float, float]:
-    from qig.evaluation.statistics import paired_difference
+    from qig.report.statistics.paired import paired_difference
 
     def one(task: str):
         pairs = [(line, theirs[task][sample]) for sample, line in ours[task].items()]
@@ -173,12 +179,14 @@ def _over_tasks(tasks: Mapping[str, Any], one: Callable) -> tuple[float, float, 
 
 
 def _mcnemar(ours: Mapping, theirs: Mapping) -> float:
-    """Exact p over the samples of all tasks; NaN where a score is neither 0 nor 1 (VQA's partial credit)."""
-    from qig.evaluation.statistics import mcnemar_exact
+    """Exact p of a single task; NaN where a score is neither 0 nor 1 (VQA's partial credit), and over several tasks:
+    all their answers together are another quantity than the mean of the tasks.
+    """
+    from qig.report.statistics.paired import mcnemar_exact
 
     pairs = [(line["score"], theirs[task][sample]["score"])
              for task, samples in ours.items() for sample, line in samples.items()]
-    if any(score not in (0, 1) for pair in pairs for score in pair):
+    if len(ours) > 1 or any(score not in (0, 1) for pair in pairs for score in pair):
         return math.nan
     return mcnemar_exact([a for a, _ in pairs], [b for _, b in pairs])
 

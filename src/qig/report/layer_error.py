@@ -2,9 +2,9 @@
 
 For every embedded model at W3A16, with and without synthetic outliers, on captions that no method has seen:
 
-* ``linear``: mean over linears of ``|W x - W^ x_q|^2 / |W x|^2``, where x_q is what really reaches the linear in the
-  quantized model, x what reaches it in the 16-bit one, summed over real tokens; without v_proj and up_proj, whose
-  outputs equalization rescales on purpose;
+* ``linear``: mean over linears of ``|y_q - y|^2 / |y|^2`` of their outputs, biases included, where y_q is of what
+  really reaches the linear in the quantized model and y of what does in the 16-bit one, summed over real tokens;
+  without v_proj and up_proj, whose outputs equalization rescales on purpose;
 * ``block``: the same at the outputs of the decoder blocks;
 * ``end``: the same behind the last block.
 
@@ -24,15 +24,13 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from qig.blockwise.activations import Activations
 from qig.blockwise.run import BlockPass
 from qig.commands import told
-from qig.config import conf_dir, register
+from qig.config.composed import composed
 from qig.config.schema import Config
 from qig.config.validation import needs_calibration, resolve
 from qig.data.calibration import CalibrationBatch, collate, samples_of
@@ -64,7 +62,6 @@ Outputs = dict[Place, list[Tensor]]
 
 def table(models: Sequence[str], sigmas: Sequence[float | None], samples: int, held_out: int) -> pd.DataFrame:
     """One row per model, outliers and construction: ``linear``, ``block`` and ``end`` error."""
-    register()
     quiet()
     rows = []
     progress = tqdm(total=len(models) * len(sigmas) * len(CONSTRUCTIONS), unit="construction")
@@ -91,15 +88,8 @@ def table(models: Sequence[str], sigmas: Sequence[float | None], samples: int, h
 
 def _config(model: str, sigma: float | None, samples: int, overrides: Sequence[str]) -> Config:
     outliers = [] if sigma is None else [f"model.outliers.sigma={sigma}"]
-    with initialize_config_dir(config_dir=str(conf_dir())):
-        found = compose(
-            "config",
-            overrides=[
-                f"model={model}", "quant=w3a16", *overrides, "tracking=none",
-                *outliers, f"calibration.samples={samples}",
-            ],
-        )  # fmt: skip
-    return resolve(OmegaConf.to_object(found))
+    words = [f"model={model}", "quant=w3a16", *overrides, "tracking=none", *outliers]
+    return resolve(composed([*words, f"calibration.samples={samples}"]))
 
 
 def _collated(loaded: LoadedModel, samples: list, config: Config) -> list[CalibrationBatch]:

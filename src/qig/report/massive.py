@@ -181,14 +181,13 @@ def _again(run: Run) -> tuple[LoadedModel, list[CalibrationBatch]]:
     Raises:
         StoreError: the samples are not those that the run was calibrated on.
     """
-    from qig.config.recorded import typed
-    from qig.config.schema import GROUPS, Model
+    from qig.config.recorded import recorded_calibration, typed
+    from qig.config.schema import Model
     from qig.data.calibration import calibration_data, digest
     from qig.models.loading import load
 
     loaded = load(typed(Model, run.config["model"]), CPU)
-    config = run.config["calibration"]
-    calibration = typed(GROUPS["calibration"][config["kind"]], config)
+    calibration = recorded_calibration(run.record)
     batches = calibration_data(calibration, loaded.processor, loaded.model, loaded.image_token_ids).batches
     if digest(batches) != run.record["stages"]["calibration"]["sha256"]:
         raise StoreError(f"run {run.id} was calibrated on other samples than its set now has")

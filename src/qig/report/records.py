@@ -80,16 +80,30 @@ class Run:
     @cached_property
     def samples(self) -> list[dict[str, Any]]:
         """One dict an evaluated sample: task, sample, cluster, type, target, answer, score, nll, empty."""
-        path = self.store / "evaluation" / self.record["stages"]["evaluation"] / "samples.jsonl"
+        path = self.evaluation_folder / "samples.jsonl"
         try:
             lines = schema.read(path).splitlines()
         except FileNotFoundError as error:
             raise StoreError(f"run {self.id} has no evaluation samples: expected {path}") from error
-        recorded = (self.record.get("data") or {}).get("evaluation", {}).get(path.name)
+        recorded = self._evaluated.get(path.name)
         if recorded is not None and sha256(path) != recorded:
             raise StoreError(f"run {self.id}: {path} does not match the checksum in its record; the command that made "
                              "the run makes it anew")
         return [schema.parsed(line, f"{path}, line {i}", schema.SAMPLE) for i, line in enumerate(lines, start=1)]
+
+    @property
+    def documents(self) -> Mapping[str, str]:
+        """task -> hash of what its documents said; of running text there is none."""
+        return self._evaluated.get("documents", {})
+
+    @property
+    def evaluation_folder(self) -> Path:
+        """The stage that holds the evaluated samples."""
+        return self.store / "evaluation" / self.record["stages"]["evaluation"]
+
+    @property
+    def _evaluated(self) -> Mapping[str, Any]:
+        return (self.record.get("data") or {}).get("evaluation", {})
 
     @cached_property
     def by_task(self) -> dict[str, dict[str, Mapping[str, Any]]]:

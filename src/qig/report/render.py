@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 BASELINE_TITLES = {"16bit": "16 bit", "rtn": "RTN"}
 INTERVALS = (
     "Brackets are 95% intervals from a bootstrap over {clusters} (all {samples} of {one} are drawn together); "
-    "differences are paired by sample; those of accuracy are in points. "
-    "p is McNemar's exact test, which takes {samples} as independent. NLL is in nats, lower is better.")
+    "differences are paired by sample; those of accuracy are in points. {p}NLL is in nats, lower is better.")
+P = "p is McNemar's exact test, which takes {samples} as independent. "
 OUTLIERS = ("† synthetic, function-preserving outliers were put into this model (model.outliers.sigma = {sigma}); "
             "the model without them computes the same function.")
 
@@ -76,7 +76,9 @@ def write_atomically(path: Path, text: str) -> None:
 def notes(frame: pd.DataFrame) -> list[str]:
     """The footnotes of a comparison: what the brackets are, and which models carry synthetic outliers."""
     sigmas = sorted({sigma for sigma in frame["model.outliers.sigma"] if sigma > 0})
-    intervals = INTERVALS.format(**frame.attrs["nouns"]._asdict())
+    said = frame.attrs["nouns"]._asdict()
+    p = P.format(**said) if any(_has_p(frame, name) for name in BASELINE_TITLES) else ""
+    intervals = INTERVALS.format(p=p, **said)
     return [intervals] + ([OUTLIERS.format(sigma=", ".join(f"{sigma:g}" for sigma in sigmas))] if sigmas else [])
 
 
@@ -110,6 +112,11 @@ def _key(frame: pd.DataFrame, name: str) -> list[str]:
     return [plain(value) for value in frame[name]]
 
 
+def _has_p(frame: pd.DataFrame, name: str) -> bool:
+    """Whether a test goes with the differences to this baseline: over several tasks there is none."""
+    return len(frame.attrs.get("tasks", [])) < 2 or bool(frame[f"vs_{name}_p"].notna().any())
+
+
 def _sections(frame: pd.DataFrame, types: pd.DataFrame | None) -> list[Section]:
     tasks = frame.attrs.get("tasks", [])
     names = _key_names(frame)
@@ -118,7 +125,8 @@ def _sections(frame: pd.DataFrame, types: pd.DataFrame | None) -> list[Section]:
     columns = {mean: _cells(frame, "accuracy", accuracy)}
     for name, title in BASELINE_TITLES.items():
         columns[f"vs {title}"] = _cells(frame, f"vs_{name}", lambda *v: difference(*v, scale=100, digits=1))
-        columns[f"p ({title})"] = [plain(value, 3) for value in frame[f"vs_{name}_p"]]
+        if _has_p(frame, name):
+            columns[f"p ({title})"] = [plain(value, 3) for value in frame[f"vs_{name}_p"]]
     sections = [_section("Accuracy", keys, columns)]
     if len(tasks) > 1:
         by_task = {task: _cells(frame, f"accuracy.{task}", accuracy) for task in tasks}

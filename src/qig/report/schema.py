@@ -82,6 +82,13 @@ class Metrics(TypedDict):
     n: NotRequired[Count]
 
 
+Evaluated = TypedDict("Evaluated", {"documents": NotRequired[dict[str, str]], "samples.jsonl": NotRequired[str]})
+
+
+class Data(TypedDict):
+    evaluation: NotRequired[Evaluated]
+
+
 @with_config(STRICT)
 class Record(TypedDict):
     id: Key
@@ -94,6 +101,7 @@ class Record(TypedDict):
     sites: list[Site]
     metrics: dict[str, Metrics]
     environment: NotRequired[Environment | None]
+    data: NotRequired[Data | None]
 
 
 @with_config(STRICT)

@@ -1,7 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from PIL import Image
 
+from qig.config.recorded import recorded_calibration
+from qig.data.calibration import samples_of
 from qig.data.digitgrid import calibration_samples
+from qig.data.samples import single_turn
 from qig.errors import StoreError
 from qig.report.figures import token_image
 from qig.report.figures.files import redraw, write
@@ -42,6 +48,28 @@ def test_the_image_is_the_samples_own_and_is_kept(store, tmp_path):
     assert (tmp_path / "token_image_x.input.png").is_file()
 
 
+@pytest.mark.parametrize("encoded", [False, True], ids=["file", "bytes"])
+def test_a_picture_that_is_a_file_or_its_bytes_is_decoded_and_padded_as_the_model_was_shown_it(
+    store, tmp_path, monkeypatch, encoded
+):
+    """What ShareGPT's sets and those of the hub hold; the embedded one's are decoded already."""
+    Image.new("RGB", (48, 24), "red").save(tmp_path / "wide.png")
+    picture = (tmp_path / "wide.png").read_bytes() if encoded else tmp_path / "wide.png"
+    first = replace(single_turn("digitgrid-train-5-00000", [picture], "describe .", "red ."), pad_images=True)
+    monkeypatch.setattr("qig.data.calibration.samples_of", lambda config: [first])
+    shown = np.asarray(token_image.data(run_of(store)).attrs["picture"])
+    assert shown.shape == (48, 48, 3)
+    assert (shown[12:36] == (255, 0, 0)).all() and not (shown[:12] == (255, 0, 0)).all(-1).any()
+
+
+def test_a_set_inside_another_is_read_back(store):
+    calibration = {"kind": "mixture", "samples": 2, "seed": 5, "tokens_per_batch": 100, "max_skipped_share": 0.0,
+                   "parts": {"captions": {**CALIBRATION, "samples": 9}}, "shares": {"captions": 1.0}}
+    expected = samples_of(recorded_calibration({"config": {"calibration": calibration}}))
+    run = run_of(store, first=expected[0].id, calibration=calibration)
+    np.testing.assert_array_equal(token_image.data(run).attrs["picture"], expected[0].images[0])
+
+
 def test_panels_show_image_and_blocks(store):
     frame = token_image.data(run_of(store))
     axes = token_image.draw(frame, frame.attrs["picture"]).axes
@@ -54,5 +82,5 @@ def test_what_cannot_be_laid_over_an_image_says_so(store):
     modality = {"sensitivity.granularity": "modality"}
     with pytest.raises(StoreError, match="one weight"):
         token_image.data(run_of(store, "m", **modality))
-    with pytest.raises(StoreError, match="'digitgrid-train-9-00000' of run o is not in the set"):
+    with pytest.raises(StoreError, match="'digitgrid-train-9-00000' of run o is not in its set"):
         token_image.data(run_of(store, "o", first="digitgrid-train-9-00000"))

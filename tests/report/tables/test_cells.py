@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from qig.errors import ConfigError, EvaluationError
-from qig.evaluation.statistics import holm
 from qig.experiment.gather import Found, Row
 from qig.experiment.spec import Table
 from qig.report.metrics import METRICS, rank_agreements
 from qig.report.records import load_run
 from qig.report.statistics import compare
+from qig.report.statistics.paired import holm
 from qig.report.tables.cells import cells
 from qig.report.tables.winners import winners
 from qig.report.tables.write import write_experiment

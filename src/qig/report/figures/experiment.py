@@ -11,7 +11,7 @@ from qig.errors import QigError, StoreError
 from qig.experiment.spec import Table, read_figures
 from qig.report.figures import OF_SWEEP
 from qig.report.figures.collect import worth_a_picture, write_run_figure
-from qig.report.figures.files import kind_of, write
+from qig.report.figures.files import kind_of, slug, write
 from qig.report.records import Run
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _frames(kind: str, cells: pd.DataFrame, runs: Sequence[Run], names: dict[str
     arms = [names[run.id] for run in runs]
     if kind == "method_differences":
         known, keys = {run.id: run for run in runs}, [*table.rows, *table.columns]
-        return [(_slug(control), method_differences.data_of_cells(cells, keys, control, known, table.label))
+        return [(slug(control), method_differences.data_of_cells(cells, keys, control, known, table.label))
                 for control in table.controls]
     if kind == "accuracy_bits":
         lines = cells[cells.metric == "accuracy"]
@@ -85,8 +85,3 @@ def _of_a_run(kind: str, runs: Sequence[Run], folder: Path) -> list[Path]:
         except QigError as error:  # another run may have it
             reason = error
     raise reason
-
-
-def _slug(name: str) -> str:
-    """Fit for a file's name."""
-    return "".join(letter if letter.isalnum() else "_" for letter in name.lower())

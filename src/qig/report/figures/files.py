@@ -38,6 +38,11 @@ def write(kind: str, frame: pd.DataFrame, folder: Path, suffix: str = "") -> lis
     return [table, *redraw(table)]
 
 
+def slug(name: str) -> str:
+    """Fit for a part of a file's name."""
+    return "".join(letter if letter.isalnum() else "_" for letter in name.lower())
+
+
 def redraw(table: Path, folder: Path | None = None) -> list[Path]:
     """Draw a figure's CSV once more, into its own folder or into ``folder``; returns the paths of the PDF and PNG."""
     with styled():

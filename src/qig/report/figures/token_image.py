@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qig.errors import StoreError, choices
+from qig.errors import StoreError
 from qig.report.figures.identity import identity, subject
 from qig.report.figures.style import COLOURS, PAGE, SITES, new_figure
 from qig.report.figures.token_sensitivity import colour_bar, colour_limit, relative_weights
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from PIL.Image import Image
+    from transformers.processing_utils import ProcessorMixin
 
 MOST_BLOCKS = 6
 FAINTEST = 0.6
@@ -42,10 +43,10 @@ def data(run: Run, sample: int = 0) -> pd.DataFrame:
     if run.config["sensitivity"].get("granularity") == "modality":
         raise StoreError(f"run {run.id} ({run.method}) gives all vision tokens one weight: nothing to draw")
     chosen = run.sensitivities.select(sample)
-    name, image = calibration_image(run, sample)
-    vision = np.flatnonzero(chosen.kinds == {kind: code for code, kind in TOKEN_KINDS.items()}["vision"])
     directory = checkpoint.resolve(run.config["model"]["path"])
     processor = AutoProcessor.from_pretrained(directory, **FROM_FILES)
+    name, image = calibration_image(run, sample, processor)
+    vision = np.flatnonzero(chosen.kinds == {kind: code for code, kind in TOKEN_KINDS.items()}["vision"])
     places = patches(processor, checkpoint.model_type(directory), image, len(vision))
     rows = []
     for site in [site for site in SITES if any(site == have for _, have in chosen.weights)]:
@@ -59,33 +60,25 @@ def data(run: Run, sample: int = 0) -> pd.DataFrame:
     return frame
 
 
-def calibration_image(run: Run, sample: int) -> tuple[str, Image]:
-    """Id and image of a calibration sample, from the calibration set made anew.
+def calibration_image(run: Run, sample: int, processor: ProcessorMixin) -> tuple[str, Image]:
+    """Id and image of a calibration sample, as the model was shown it, from the calibration set made anew.
 
-    StoreError when the set now has another sample there, or the sample has not exactly one image.
+    StoreError when the set now has another sample there, or the sample has not exactly one image; DataError when it
+    cannot be read.
     """
-    from omegaconf.errors import OmegaConfBaseException
-
-    from qig.config.recorded import typed
-    from qig.config.schema import GROUPS
+    from qig.config.recorded import recorded_calibration
     from qig.data.calibration import samples_of
+    from qig.data.encoding import images_of
 
-    values = run.config["calibration"]
-    schemas = GROUPS["calibration"]
-    if values.get("kind") not in schemas:
-        raise StoreError(choices(values.get("kind"), schemas, f"calibration set in run {run.id}"))
-    try:
-        config = typed(schemas[values["kind"]], values)
-    except OmegaConfBaseException as error:
-        raise StoreError(f"run {run.id} has another version's calibration settings: {error}") from error
     expected = run.record["stages"]["calibration"]["samples"][sample]
-    chosen = next((one for one in samples_of(config) if one.id == expected), None)
+    chosen = next((one for one in samples_of(recorded_calibration(run.record)) if one.id == expected), None)
     if chosen is None:
-        raise StoreError(f"calibration sample {expected!r} of run {run.id} is not in the set {values}")
+        raise StoreError(f"calibration sample {expected!r} of run {run.id} is not in its set any more: "
+                         f"{run.config['calibration']}")
     if len(chosen.images) != 1:
         raise StoreError(f"calibration sample {expected!r} of run {run.id} has {len(chosen.images)} images, "
                          "expected one")
-    return expected, chosen.images[0]
+    return expected, images_of(chosen, processor)[0]
 
 
 def draw(frame: pd.DataFrame, picture: Image) -> Figure:

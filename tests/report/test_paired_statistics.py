@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qig.evaluation.statistics import holm, mcnemar_exact, mean_interval, paired_difference
+from qig.report.statistics.paired import holm, mcnemar_exact, mean_interval, paired_difference
 
 
 def test_identical_scores_differ_by_exactly_nothing():
