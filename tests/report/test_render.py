@@ -6,7 +6,7 @@ import pytest
 from qig.report.cells import accuracy, byte_size, difference, plain, seconds, signed
 from qig.report.comparison import Compared, by_type, comparison
 from qig.report.records import load_run
-from qig.report.render import markdown, terminal, write, write_atomically
+from qig.report.render import markdown, terminal, write
 
 
 @pytest.fixture
@@ -121,12 +121,3 @@ def test_markdown_escapes_bars(store):
     run = load_run(store.root, "a")
     named = replace(run, record={**run.record, "method": "x|y"})  # no record from a store may be named so
     assert "x\\|y" in markdown(comparison([Compared(named)]))
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "comparison.md"
-    write_atomically(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_atomically(path, "new \ud800")
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["comparison.md"]

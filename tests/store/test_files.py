@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qig.store.files import MANIFEST, disk_trouble, find_damage, write_json, write_manifest
+from qig.store.files import MANIFEST, disk_trouble, find_damage, write_json, write_manifest, write_text
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +101,12 @@ def test_json_is_the_old_one_until_it_is_the_new_one(tmp_path, monkeypatch):
     with pytest.raises(OSError):
         write_json(file, [2])
     assert json.loads(file.read_text()) == [1]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "comparison.md"
+    write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "new \ud800")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["comparison.md"]

@@ -12,8 +12,8 @@ from tabulate import tabulate
 
 from qig.environment import environment
 from qig.report.figures.style import DPI, styled
-from qig.report.render import write_atomically
 from qig.store import write_json
+from qig.store.files import write_text
 
 
 def write(
@@ -46,7 +46,7 @@ def write(
     text = f"# {title}\n\n{about}\n\n{table}\n\n{where}; versions, commit and single measurements in {name}.json.\n"
     found = {"command": command, "rows": rows, "raw": raw, **machine}
     write_json(folder / f"{name}.json", json.loads(json.dumps(found, default=str)))
-    write_atomically(folder / f"{name}.md", text)
+    write_text(folder / f"{name}.md", text)
     if draw is not None:
         with styled():
             figure = draw(rows)

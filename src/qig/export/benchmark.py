@@ -18,8 +18,8 @@ from typing import Any
 from qig.commands import told
 from qig.errors import ModelError
 from qig.export.kernels import exported_scheme, kernel_of, use_kernels
-from qig.report.render import write_atomically
 from qig.store import write_json
+from qig.store.files import write_text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +53,7 @@ def _write(options: argparse.Namespace) -> None:
     print(table)
     if options.to is not None:
         write_json(options.to / "benchmark.json", report)
-        write_atomically(options.to / "benchmark.md", table)
+        write_text(options.to / "benchmark.md", table)
 
 
 def benchmark(options: argparse.Namespace) -> dict[str, Any]:

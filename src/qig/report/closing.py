@@ -15,7 +15,8 @@ from qig.report.comparison import Compared, by_type, comparison
 from qig.report.figures.collect import worth_a_picture, write_run_figure
 from qig.report.jobs import FAILED, Job, compared
 from qig.report.records import Run
-from qig.report.render import terminal, write, write_atomically
+from qig.report.render import terminal, write
+from qig.store.files import write_text
 
 
 def close(folder: Path, jobs: Sequence[Job], *, figures: int = 1, show: Callable[[str], None] = print) -> list[str]:
@@ -50,7 +51,7 @@ def keep_records(jobs: Sequence[Job], folder: Path) -> list[Path]:
     written = []
     for run in (row.run for row in rows):
         written.append(folder / f"{run.method}-{run.id[:10]}.json")
-        write_atomically(written[-1], json.dumps(run.record, indent=1) + "\n")
+        write_text(written[-1], json.dumps(run.record, indent=1) + "\n")
     return written
 
 
@@ -94,5 +95,5 @@ def _write_jobs(jobs: Sequence[Job], folder: Path) -> Path:
     for job in jobs:
         table.writerow((job.folder.name, job.outcome, job.run or "", shlex.join(job.overrides), job.error or ""))
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "jobs.csv", text.getvalue())
+    write_text(folder / "jobs.csv", text.getvalue())
     return folder / "jobs.csv"

@@ -25,9 +25,9 @@ from qig.errors import StoreError
 from qig.experiment.gather import table_of
 from qig.experiment.spec import Table
 from qig.report.figures.style import SITES
-from qig.report.render import write_atomically
 from qig.report.tables.markdown import pipe
 from qig.report.tables.write import RECORDS
+from qig.store.files import write_text
 
 Exponents = dict[tuple[int, str], float]
 """Block and site to the exponent that the search chose there."""
@@ -144,8 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _write(folder: Path) -> list[Path]:
     frame, table = data(folder)
     written = [folder / "exponents.csv", folder / "exponents.md"]
-    write_atomically(written[0], frame.to_csv(index=False))
-    write_atomically(written[1], page(frame, table, f"python -m qig.report.exponents {folder.as_posix()}"))
+    write_text(written[0], frame.to_csv(index=False))
+    write_text(written[1], page(frame, table, f"python -m qig.report.exponents {folder.as_posix()}"))
     return written
 
 

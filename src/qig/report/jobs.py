@@ -14,8 +14,8 @@ from qig.errors import QigError, StoreError
 from qig.report import schema
 from qig.report.comparison import Compared
 from qig.report.records import Run, load_run
-from qig.report.render import write_atomically
 from qig.secrets import without_secrets
+from qig.store.files import write_text
 
 RUN_FILE = "run.json"
 STATE_FILE = "job.json"
@@ -43,13 +43,13 @@ class Job:
 
 def leave_run(folder: Path, left: Mapping[str, Any]) -> None:
     """Write run.json: the ids of a job's run and of those that it is compared with, their store, and if it had it."""
-    write_atomically(folder / RUN_FILE, json.dumps(left) + "\n")
+    write_text(folder / RUN_FILE, json.dumps(left) + "\n")
 
 
 def leave_state(folder: Path, status: str, overrides: Sequence[str], error: str | None = None) -> None:
     """Write job.json: STARTED, COMPLETED or FAILED, the job's words, and why it failed."""
     state = without_secrets({"status": status, "overrides": list(overrides), "error": error})
-    write_atomically(folder / STATE_FILE, json.dumps(state, indent=2) + "\n")
+    write_text(folder / STATE_FILE, json.dumps(state, indent=2) + "\n")
 
 
 def status(folder: Path) -> str | None:

@@ -39,8 +39,8 @@ from qig.determinism import prepare
 from qig.environment import environment, quiet
 from qig.models.loading import LoadedModel, load
 from qig.quantization.setting import Setting
-from qig.report.render import write_atomically
 from qig.store import write_json
+from qig.store.files import write_text
 
 CPU = torch.device("cpu")
 MODELS = ("tiny_qwen2_vl", "tiny_llava_onevision", "tiny_internvl")
@@ -180,8 +180,8 @@ def _write(options: argparse.Namespace, command: str) -> None:
     prepare(seed=0, threads=1)  # the same bits whatever the number of cores
     rows = table(options.models, options.sigmas, options.samples, options.held_out)
     text = markdown(rows, options.samples, options.held_out)
-    write_atomically(folder / "layer_error.csv", rows.to_csv(index=False))
-    write_atomically(folder / "layer_error.md", text)
+    write_text(folder / "layer_error.csv", rows.to_csv(index=False))
+    write_text(folder / "layer_error.md", text)
     write_json(folder / "layer_error.json", {"command": command, **environment(CPU)})
     print(text)
 

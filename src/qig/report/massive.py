@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _write(run: Run, folder: Path) -> list[Path]:
     from qig.environment import quiet
     from qig.report.figures.files import write
-    from qig.report.render import write_atomically
+    from qig.store.files import write_text
 
     quiet()
     loaded, batches = _again(run)
@@ -165,7 +165,7 @@ def _write(run: Run, folder: Path) -> list[Path]:
     )
     written = write("massive_tokens", frame, folder, f"{run.method}_{run.id[:10]}")
     page = folder / f"massive_tokens_{run.method}_{run.id[:10]}.md"
-    write_atomically(page, table(frame, about))
+    write_text(page, table(frame, about))
     return [page, *written]
 
 

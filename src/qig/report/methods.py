@@ -13,9 +13,9 @@ from qig.about import About
 from qig.commands import told
 from qig.config import conf_dir
 from qig.equalization import EQUALIZERS
-from qig.report.render import write_atomically
 from qig.rounding import ROUNDERS
 from qig.sensitivity import ESTIMATORS
+from qig.store.files import write_text
 
 GROUPS = ("sensitivity", "equalization", "rounding")
 DESTINATION = Path(__file__).resolve().parents[3] / "docs" / "METHODS.md"
@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write(output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(output, page())
+    write_text(output, page())
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qig.report.cells import METHODS, accuracy, byte_size, count, difference, plain, seconds
+from qig.store.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,24 +52,8 @@ def write(frame: pd.DataFrame, types: pd.DataFrame, folder: Path) -> list[Path]:
                 "comparison.md": markdown(frame, types)}
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in contents.items():
-        write_atomically(folder / name, text)
+        write_text(folder / name, text)
     return [folder / name for name in contents]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace ``path`` in one step: a reader sees the old file or the new one, never a part."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        # mkstemp makes private files; a report is as readable as the folder's other files.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def notes(frame: pd.DataFrame) -> list[str]:

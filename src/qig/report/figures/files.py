@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from qig.errors import StoreError
 from qig.report.figures import KINDS
 from qig.report.figures.style import DPI, styled
-from qig.report.render import write_atomically
+from qig.store.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ def write(kind: str, frame: pd.DataFrame, folder: Path, suffix: str = "") -> lis
     table = folder / f"{kind}{'_' if suffix else ''}{suffix}.csv"
     if "picture" in frame.attrs:
         frame.attrs["picture"].save(table.with_suffix(PICTURE))
-    write_atomically(table, frame.to_csv(index=False, float_format="%.6g"))
+    write_text(table, frame.to_csv(index=False, float_format="%.6g"))
     return [table, *redraw(table)]
 
 

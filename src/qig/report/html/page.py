@@ -18,7 +18,7 @@ from qig.errors import StoreError
 from qig.report.figures.files import PICTURE, kind_of
 from qig.report.figures.style import DPI
 from qig.report.html.markdown import heading, render
-from qig.report.render import write_atomically
+from qig.store.files import write_text
 
 NAME = "report.html"
 CSS_PIXELS = 140
@@ -78,7 +78,7 @@ def write_page(root: Path, target: Path | None = None) -> Path:
                               lstrip_blocks=True)
     text = environment.get_template("page.html.j2").render(sections=sections)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, text)
+    write_text(target, text)
     return target
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from qig.report.published.consistency import ITEMS, published_consistency
-from qig.report.render import write_atomically
 from qig.report.tables.latex import latex
 from qig.report.tables.layout import Section, Text
 from qig.report.tables.markdown import markdown
+from qig.store.files import write_text
 
 NAME = "published_consistency"
 TITLE = "Published numbers that do not fit each other"
@@ -37,5 +37,5 @@ def write_consistency(root: Path) -> list[Path]:
     folder = root / NAME
     folder.mkdir(parents=True, exist_ok=True)
     for ending, text in contents.items():
-        write_atomically(folder / f"{NAME}.{ending}", text)
+        write_text(folder / f"{NAME}.{ending}", text)
     return [folder / f"{NAME}.{ending}" for ending in contents]

@@ -16,7 +16,6 @@ from filelock import FileLock
 from qig.experiment.gather import Found
 from qig.report.figures.experiment import write_experiment_figures
 from qig.report.records import Run
-from qig.report.render import write_atomically
 from qig.report.tables.cells import cells
 from qig.report.tables.latex import latex
 from qig.report.tables.layout import sections
@@ -24,6 +23,7 @@ from qig.report.tables.markdown import markdown
 from qig.report.tables.notes import notes
 from qig.report.tables.printed import with_published
 from qig.report.tables.winners import winners
+from qig.store.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,7 @@ def write_experiment(found: Found, root: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):  # what is no longer named must not be what another table is about to name
         for file, text in contents.items():
-            write_atomically(folder / file, text)
+            write_text(folder / file, text)
         _keep(root, records)
     arms = [(row.arm, row.run) for row in found.rows]
     drawn = write_experiment_figures(frame, arms, found.table, folder, found.figures)
@@ -105,7 +105,7 @@ def _keep(root: Path, records: Mapping[str, bytes]) -> None:
     folder = root / RECORDS
     folder.mkdir(parents=True, exist_ok=True)
     for name, record in records.items():
-        write_atomically(folder / f"{name}.json", record.decode())
+        write_text(folder / f"{name}.json", record.decode())
     named = {name for file in root.glob("*/*.json") if file.parent != folder
              for name in _named(json.loads(file.read_text(encoding="utf-8")))}
     for file in folder.glob("*.json"):
