@@ -1,5 +1,7 @@
 """Hierarchical intervals, tests and power against closed forms, scipy and simulated truth."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from qig.report.statistics import compare, detectable, power
-from qig.report.statistics.paired import mean_interval
 
 
 def simulated(rng, *, seed_sd, image_sd, rest_sd, seeds, images, each=2):
@@ -36,9 +37,30 @@ def test_a_paired_test_of_two_columns_is_scipys():
 def test_one_seed_has_the_interval_of_the_plain_bootstrap():
     rng = np.random.default_rng(1)
     values, images = rng.random(120), rng.integers(0, 30, 120)
-    ours, plain = compare(values, images), mean_interval(values, images)
-    assert ours.mean == pytest.approx(plain.mean)
+    sums, sizes = np.bincount(images, weights=values), np.bincount(images).astype(float)
+    plain = stats.bootstrap(
+        (sums, sizes), lambda s, n, axis: s.sum(axis=axis) / n.sum(axis=axis), paired=True, vectorized=True,
+        method="percentile", n_resamples=10_000, rng=0,
+    ).confidence_interval  # fmt: skip
+    ours = compare(values, images)
+    assert ours.mean == pytest.approx(values.mean())
     assert (ours.low, ours.high) == (pytest.approx(plain.low, abs=0.004), pytest.approx(plain.high, abs=0.004))
+
+
+def test_the_interval_matches_a_full_enumeration_of_resamples():
+    values, images = np.array([1.0, 0, 1, 1, 0, 0.5]), [0, 0, 1, 1, 1, 2]
+    sums, sizes = np.array([1, 2, 0.5]), np.array([2, 3, 1])
+    drawn = np.array(list(itertools.product(range(3), repeat=3)))
+    ratios = sums[drawn].sum(1) / sizes[drawn].sum(1)
+    found = compare(values, images, confidence=0.8, resamples=60_000)
+    assert found.mean == pytest.approx(3.5 / 6)  # over samples, not over images
+    assert (found.low, found.high) == pytest.approx(np.quantile(ratios, [0.1, 0.9]), abs=0.02)
+
+
+def test_questions_about_one_image_widen_the_interval():
+    values = np.repeat(np.random.default_rng(0).integers(0, 2, 50), 8)
+    clustered, independent = compare(values, np.repeat(np.arange(50), 8)), compare(values, np.arange(400))
+    assert clustered.high - clustered.low > 2 * (independent.high - independent.low)
 
 
 def test_copies_of_a_question_in_an_image_do_not_add_information():

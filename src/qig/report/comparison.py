@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -142,54 +142,37 @@ def _triple(name: str, values: Sequence[float]) -> dict[str, float]:
 
 
 def _mean(tasks: Mapping[str, Mapping[str, Mapping]], field: str) -> tuple[float, float, float]:
-    from qig.report.statistics.paired import mean_interval
-
-    def one(samples: Mapping[str, Mapping]):
-        known = [line for line in samples.values() if line[field] is not None]
-        return mean_interval([line[field] for line in known], _clusters(known)) if known else None
-
-    return _over_tasks(tasks, one)
+    return _over_tasks({task: [(line[field], line["cluster"]) for line in samples.values() if line[field] is not None]
+                        for task, samples in tasks.items()})
 
 
 def _difference(ours: Mapping, theirs: Mapping, field: str) -> tuple[float, float, float]:
-    from qig.report.statistics.paired import paired_difference
+    def pairs(task: str) -> list[tuple[float, str]]:
+        both = [(line, theirs[task][sample]) for sample, line in ours[task].items()]
+        return [(a[field] - b[field], a["cluster"]) for a, b in both if a[field] is not None and b[field] is not None]
 
-    def one(task: str):
-        pairs = [(line, theirs[task][sample]) for sample, line in ours[task].items()]
-        pairs = [(a, b) for a, b in pairs if a[field] is not None and b[field] is not None]
-        if not pairs:
-            return None
-        return paired_difference([a[field] for a, _ in pairs], [b[field] for _, b in pairs],
-                                 _clusters([a for a, _ in pairs]))
-
-    return _over_tasks({task: task for task in ours}, one)
+    return _over_tasks({task: pairs(task) for task in ours})
 
 
-def _over_tasks(tasks: Mapping[str, Any], one: Callable) -> tuple[float, float, float]:
-    """Mean over tasks of independent estimates; distances to the bounds add in quadrature (MOVER)."""
-    parts = [one(value) for value in tasks.values()]
-    if not parts or any(part is None for part in parts):
+def _over_tasks(tasks: Mapping[str, Sequence[tuple[float, str]]]) -> tuple[float, float, float]:
+    """Mean over tasks of the means of their values, each with its cluster, and the interval; NaN without values."""
+    from qig.report.statistics import compare
+
+    if not tasks or not all(tasks.values()):
         return NAN3
-    if len(parts) == 1:
-        return parts[0].mean, parts[0].low, parts[0].high
-    mean = sum(part.mean for part in parts) / len(parts)
-    below = math.sqrt(sum((part.mean - part.low) ** 2 for part in parts)) / len(parts)
-    above = math.sqrt(sum((part.high - part.mean) ** 2 for part in parts)) / len(parts)
-    return mean, mean - below, mean + above
+    values, clusters, strata = zip(*[(*pair, task) for task, pairs in tasks.items() for pair in pairs], strict=True)
+    found = compare(values, clusters, strata)
+    return found.mean, found.low, found.high
 
 
 def _mcnemar(ours: Mapping, theirs: Mapping) -> float:
     """Exact p of a single task; NaN where a score is neither 0 nor 1 (VQA's partial credit), and over several tasks:
     all their answers together are another quantity than the mean of the tasks.
     """
-    from qig.report.statistics.paired import mcnemar_exact
+    from qig.report.statistics.significance import mcnemar_exact
 
     pairs = [(line["score"], theirs[task][sample]["score"])
              for task, samples in ours.items() for sample, line in samples.items()]
     if len(ours) > 1 or any(score not in (0, 1) for pair in pairs for score in pair):
         return math.nan
     return mcnemar_exact([a for a, _ in pairs], [b for _, b in pairs])
-
-
-def _clusters(lines: Sequence[Mapping]) -> list[str]:
-    return [str(line["cluster"]) for line in lines]

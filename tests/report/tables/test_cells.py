@@ -11,7 +11,7 @@ from qig.experiment.spec import Table
 from qig.report.metrics import METRICS, rank_agreements
 from qig.report.records import load_run
 from qig.report.statistics import compare
-from qig.report.statistics.paired import holm
+from qig.report.statistics.significance import holm
 from qig.report.tables.cells import cells
 from qig.report.tables.winners import winners
 from qig.report.tables.write import write_experiment

@@ -12,7 +12,7 @@ from qig.experiment.gather import Found
 from qig.report.metrics import Metric, metric_of
 from qig.report.records import Run
 from qig.report.statistics import Difference, compare, detectable
-from qig.report.statistics.paired import holm
+from qig.report.statistics.significance import holm
 from qig.report.tables.paired import aligned
 from qig.report.tables.places import Place, places, run_ids
 
