@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from qig.data.tokens import TokenKind
 from qig.errors import EvaluationError, StoreError, choices
 from qig.report import schema
 from qig.store.files import sha256
@@ -15,7 +16,7 @@ from qig.store.files import sha256
 if TYPE_CHECKING:
     import numpy as np
 
-TOKEN_KINDS = {1: "prompt", 2: "vision", 3: "answer", 4: "special"}
+TOKEN_KINDS = {int(kind): kind.name.lower() for kind in TokenKind if kind != TokenKind.PADDING}
 """Names of the codes in ``kinds``; 0 is padding and is not stored."""
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 from qig.errors import StoreError
 from qig.report.jobs import RUN_FILE, read_job
 from qig.report.records import Run, load_run
+from qig.store.artefacts import PARTIAL
 
 KINDS = ("runs", "gradients", "quantized", "evaluation")
 """The kinds of artefacts that runs leave."""
-PARTIAL, DAMAGED = ".partial-", ".damaged-"
 
 
 def check_store(store: Path) -> None:
@@ -45,8 +45,8 @@ def find_run(run: str, store: Path) -> Run:
         if len(begun) > 1:
             raise StoreError(f"{run!r} is the beginning of {len(begun)} runs: {', '.join(sorted(begun)[:5])}")
         run = begun[0]
-    name = run.removeprefix(".partial-").partition(".")[0]
-    if name != run or any(entry.name.startswith(f".partial-{run}.") for entry in runs.glob(".partial-*")):
+    name = run.removeprefix(PARTIAL).partition(".")[0]
+    if name != run or any(entry.name.startswith(f"{PARTIAL}{run}.") for entry in runs.glob(f"{PARTIAL}*")):
         raise StoreError(f"run {name} has not finished; run the same qig command again")
     return load_run(store, run)
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qig.errors import StoreError
-from qig.runs.lookup import DAMAGED, KINDS, PARTIAL, all_runs, artefacts, check_store, stages
+from qig.runs.lookup import KINDS, all_runs, artefacts, check_store, stages
+from qig.store.artefacts import DAMAGED, PARTIAL
 from qig.store.locks import SILENCE, Holder, Lock, holder
 
 

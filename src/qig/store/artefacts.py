@@ -17,6 +17,8 @@ from qig.errors import QigError, StoreError
 from qig.store.files import FOLDER_ERRORS, disk_trouble, find_damage, publish
 from qig.store.locks import Holder, Lock, holder
 
+PARTIAL, DAMAGED = ".partial-", ".damaged-"
+"""How the names of folders begin that are not finished, or were set aside."""
 log = logging.getLogger(__name__)
 
 
@@ -79,7 +81,7 @@ class Store:
             found = self._cleared(kind, key)  # another process may have made it meanwhile
             if found:
                 return found, True
-            partial = self.root / kind / f".partial-{key}.{lock.claim}"
+            partial = self.root / kind / f"{PARTIAL}{key}.{lock.claim}"
             try:
                 self._begin(partial, key, resumable)
                 build(partial)
@@ -109,7 +111,7 @@ class Store:
         return None
 
     def _aside(self, folder: Path, kind: str, key: str, damage: str) -> None:
-        aside = folder.with_name(f".damaged-{key}")
+        aside = folder.with_name(f"{DAMAGED}{key}")
         try:
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
@@ -124,7 +126,7 @@ class Store:
         An owner that only seemed dead then writes where nothing is any more, and cannot publish.
         """
         partial.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".partial-{key}."
+        prefix = f"{PARTIAL}{key}."
         left = [folder for folder in partial.parent.iterdir() if folder.name.startswith(prefix)]
         left.sort(key=lambda folder: folder.stat().st_mtime_ns)
         if resumable and left:

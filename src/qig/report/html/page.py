@@ -18,12 +18,12 @@ from qig.errors import StoreError
 from qig.report.figures.files import PICTURE, kind_of
 from qig.report.figures.style import DPI
 from qig.report.html.markdown import heading, render
+from qig.report.tables.write import RECORDS
 from qig.store.files import write_text
 
 NAME = "report.html"
 CSS_PIXELS = 140
 """Width on the screen of an inch in print, where text is larger."""
-RECORDS = "records"
 FILES = (".csv", ".tex", ".json", ".md")
 
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from decimal import ROUND_DOWN, ROUND_HALF_DOWN, ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
+from qig.evaluation.datasets import QUESTIONS
 from qig.report.published.numbers import Number, numbers
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ITEMS = {"mmmu_val": 900, "chartqa": 2500, "ai2d": 3088, "scienceqa_img": 2017}
+ITEMS = {task: QUESTIONS[task] for task in ("mmmu_val", "chartqa", "ai2d", "scienceqa_img")}
 """Items of benchmarks that score each item right or wrong: an accuracy is a multiple of 1/N."""
 WHOLE = ("qig", "bfq")
 """Sources that are known to print two decimals of the whole benchmarks of these names."""
