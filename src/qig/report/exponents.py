@@ -10,7 +10,6 @@ another calibration seed does to the control.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import combinations
@@ -26,16 +25,16 @@ from qig.experiment.gather import table_of
 from qig.experiment.spec import Table
 from qig.report.figures.style import SITES
 from qig.report.tables.markdown import pipe
-from qig.report.tables.write import RECORDS
+from qig.report.tables.written import named_by, record, sidecar
 from qig.store.files import write_text
 
 Exponents = dict[tuple[int, str], float]
 """Block and site to the exponent that the search chose there."""
 
 
-def exponents_of(record: dict[str, Any]) -> Exponents:
-    """Of the sites that a run's search looked at."""
-    return {(site["block"], site["site"]): site["exponent"] for site in record.get("sites") or ()
+def exponents_of(run: dict[str, Any]) -> Exponents:
+    """Of the sites that the search of a recorded run looked at."""
+    return {(site["block"], site["site"]): site["exponent"] for site in run.get("sites") or ()
             if site.get("exponents")}
 
 
@@ -65,18 +64,18 @@ def data(folder: Path) -> tuple[pd.DataFrame, Table]:
     Raises:
         StoreError: the folder is no experiment's, a record is missing, or no arm was searched where the control was.
     """
-    sidecar = _sidecar(folder)
-    table = table_of(sidecar["experiment"], sidecar["overrides"])
+    written = sidecar(folder)
+    table = table_of(written["experiment"], written["overrides"])
     if not table.controls or "arm" not in (*table.rows, *table.columns):
-        raise StoreError(f"experiment {sidecar['experiment']} has no arms and control to compare")
+        raise StoreError(f"experiment {written['experiment']} has no arms and control to compare")
     control = table.controls[0]
     rows = []
-    for cell in (cell for cell in sidecar["cells"] if cell["metric"] == table.metrics[0]):
-        own = [_exponents(folder, run) for run in cell["runs"]]
-        others = [_exponents(folder, run) for run in cell.get(f"vs_{control}_runs", ())]
+    for cell in (cell for cell in written["cells"] if cell["metric"] == table.metrics[0]):
+        own = [exponents_of(record(folder, run)) for run in cell["runs"]]
+        others = [exponents_of(record(folder, run)) for run in cell.get(f"vs_{control}_runs", ())]
         pairs = list(combinations(own, 2)) if cell["arm"] == control else list(zip(own, others, strict=False))
         if pairs and all(one and one.keys() == other.keys() for one, other in pairs):
-            named = {key: cell[key] for key in _keys(table)} | {"arm": cell["arm"]}
+            named = {key: cell[key] for key in named_by(table)} | {"arm": cell["arm"]}
             rows.append({**named, "pairs": len(pairs), "inputs": len(own[0]), **moved(pairs)})
     if all(row["arm"] == control for row in rows):
         raise StoreError(f"{folder}: no arm was searched where {control} was; expected an experiment whose arms search")
@@ -85,7 +84,7 @@ def data(folder: Path) -> tuple[pd.DataFrame, Table]:
 
 def page(frame: pd.DataFrame, table: Table, command: str) -> str:
     """The numbers in Markdown, in percent."""
-    control, keys = table.controls[0], _keys(table)
+    control, keys = table.controls[0], named_by(table)
     sites = [name for name in SITES if name in frame]
     lines = [[*(table.label(key, row[key]) for key in keys), _arm(table, row["arm"]), str(row["pairs"]),
               _percent(row["moved"]), f"{_percent(row['least'])} to {_percent(row['most'])}",
@@ -99,11 +98,6 @@ def page(frame: pd.DataFrame, table: Table, command: str) -> str:
     return f"## Exponents that the weights move\n\n{about}\n"
 
 
-def _keys(table: Table) -> list[str]:
-    """What names a cell beside its arm."""
-    return [key for key in (*table.rows, *table.columns) if key != "arm"]
-
-
 def _arm(table: Table, arm: str) -> str:
     return f"{table.label('arm', arm)}, other seeds" if arm == table.controls[0] else table.label("arm", arm)
 
@@ -114,22 +108,6 @@ def _counts(frame: pd.DataFrame) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}"
-
-
-def _sidecar(folder: Path) -> dict[str, Any]:
-    for file in sorted(folder.glob("*.json")):
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if "experiment" in found and "cells" in found:
-            return found
-    raise StoreError(f"{folder} holds no table of an experiment, which qig-report NAME --to ... writes")
-
-
-def _exponents(folder: Path, run: str) -> Exponents:
-    file = folder.parent / RECORDS / f"{run}.json"
-    try:
-        return exponents_of(json.loads(file.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise StoreError(f"the record of run {run} is not in {file.parent}: {error.strerror}") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,72 @@
+"""What two replicates of an experiment say of each other, in folders as ``results/`` has them."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from qig.errors import StoreError
+from qig.report.replicates import data, main
+
+FIRST = {"Uniform": (3.8, 3.9, 3.7), "Gradient": (4.0, 4.2, 3.9), "Attention": (3.9, 3.9, 3.9)}
+AGAIN = {"Uniform": (3.7, 3.9, 3.9), "Gradient": (4.1, 4.1, 4.2), "Perturbation": (3.8, 3.8, 3.8)}
+
+
+def write(root, name, values, experiment="real_weights_gptq"):
+    """The folder of an experiment whose runs have this NLL, one a calibration seed; cells name the last seed first."""
+    (root / "records").mkdir(exist_ok=True)
+    cells = []
+    for arm, seeds in values.items():
+        runs = [f"{name}{arm}{seed}" for seed in range(len(seeds))][::-1]
+        for seed, nll in enumerate(seeds):
+            found = {"config": {"seed": seed}, "metrics": {"python_docs": {"nll": nll, "accuracy": nll / 10}}}
+            (root / "records" / f"{name}{arm}{seed}.json").write_text(json.dumps(found))
+        uniform = {} if arm == "Uniform" else {"vs_Uniform_runs": [f"{name}Uniform{seed}" for seed in range(3)]}
+        cells += [{"quant": "w3a16_g64", "method": "gptq", "arm": arm, "metric": metric, "runs": runs, **uniform}
+                  for metric in ("nll", "accuracy")]
+    folder = root / name
+    folder.mkdir()
+    (folder / f"{experiment}.json").write_text(json.dumps({"experiment": experiment, "overrides": [], "cells": cells}))
+    return folder
+
+
+def test_a_run_moves_by_what_its_replicate_says_and_differences_are_of_both(tmp_path):
+    frame, _ = data(write(tmp_path, "first", FIRST), write(tmp_path, "again", AGAIN))
+    assert list(frame["arm"]) == ["Uniform", "Uniform", "Gradient", "Gradient"]  # those that both have
+    nll = frame[frame["metric"] == "nll"].set_index("arm")
+    uniform, gradient = nll.loc["Uniform"], nll.loc["Gradient"]
+    assert uniform["moved"] == pytest.approx(np.sqrt((0.1**2 + 0 + 0.2**2) / 3 / 2))
+    assert np.isnan(uniform["first"]) and uniform["runs"] == 3
+    assert (gradient["first"], gradient["again"]) == (pytest.approx(0.7 / 3), pytest.approx(0.9 / 3))
+    by_seed = [(0.2 + 0.4) / 2, (0.3 + 0.2) / 2, (0.2 + 0.3) / 2]
+    assert gradient["both"] == pytest.approx(np.mean(by_seed))
+    assert gradient["p"] == pytest.approx(stats.ttest_1samp(by_seed, 0).pvalue)
+    half = stats.t.ppf(0.975, 2) * np.std(by_seed, ddof=1) / 3**0.5
+    assert (gradient["low"], gradient["high"]) == pytest.approx((np.mean(by_seed) - half, np.mean(by_seed) + half))
+
+
+def test_noise_alone_is_found_as_large_as_it_is(tmp_path):
+    rng = np.random.default_rng(0)
+    true = rng.normal(4, 1, 4000)
+    first, again = ({"Uniform": tuple(true + rng.normal(0, 0.05, 4000))} for _ in range(2))
+    frame, _ = data(write(tmp_path, "first", first), write(tmp_path, "again", again))
+    assert frame["moved"].iloc[0] == pytest.approx(0.05, rel=0.05)
+
+
+def test_the_command_writes_beside_the_later_table(tmp_path, capsys):
+    first, again = write(tmp_path, "first", FIRST), write(tmp_path, "again", AGAIN)
+    assert main([str(first), str(again)]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(again / "replicates.csv"), str(again / "replicates.md")]
+    text = (again / "replicates.md").read_text()
+    assert "W3 g64" in text and "| Gradient" in text and f"`python -m qig.report.replicates {first} {again}`" in text
+
+
+def test_other_experiments_and_none_in_common_are_refused(tmp_path, capsys):
+    first, other = write(tmp_path, "first", FIRST), write(tmp_path, "other", AGAIN, experiment="real_weights")
+    with pytest.raises(StoreError, match="different experiments: real_weights_gptq, and real_weights"):
+        data(first, other)
+    with pytest.raises(StoreError, match="no arm in common"):
+        data(first, write(tmp_path, "new", {"Perturbation": (3.8, 3.8, 3.8)}))
+    assert main([str(first), str(tmp_path)]) == 1
+    assert "holds no table of an experiment" in capsys.readouterr().err
