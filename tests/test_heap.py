@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from qig.heap import give_back
+
 # In a process of its own: what a worker's heap has been through decides where it ends, and glibc gives back by itself
 # what is free at its end. Blocks are below the size from which glibc asks the system for each.
 FREED = """
@@ -33,3 +35,13 @@ def test_a_run_gives_back_what_it_took_to_compute_it(stages, config, monkeypatch
     monkeypatch.setattr("qig.stages.give_back", lambda: given.append(list(stages.made)))
     assert [stages.record(config)[1] for _ in range(2)] == [False, True]
     assert given == [["quantized", "evaluation", "runs"]]  # once, after it
+
+
+def test_a_graphics_cards_memory_goes_back_where_there_is_one(monkeypatch):
+    given = []
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: given.append(1))
+    give_back()
+    assert not given
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    give_back()
+    assert given == [1]

@@ -183,6 +183,7 @@ def _answered(config: Config, device: torch.device, quantized: Path | None, fold
         if processes > 1:
             quant = None if quantized is None else config.quant
             job = Job(config.model, quant, quantized, config.evaluation, str(device), config.threads, folder)
+            give_back()  # the first of them works where this one did
             elsewhere = launch(job, processes)
         else:
             prepare(config.evaluation.seed, config.threads)

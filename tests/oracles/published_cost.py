@@ -107,7 +107,7 @@ class Published:
 
         handle = first.register_forward_pre_hook(leaf, with_kwargs=True)
         with torch.enable_grad():
-            logits = model(**batch.inputs, use_cache=False).logits
+            logits = model(**_on_device(batch, model), use_cache=False).logits
             targets = batch.labels[:, 1:].to(logits.device)
             loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
             torch.autograd.grad(loss, leaves[0])
@@ -124,7 +124,7 @@ class Published:
 
         handle = first.register_forward_pre_hook(catch, with_kwargs=True)
         try:
-            model(**batch.inputs, use_cache=False)
+            model(**_on_device(batch, model), use_cache=False)
         except Caught:
             return caught[0]
         finally:
@@ -306,3 +306,8 @@ def host(x: Tensor) -> Tensor:
 
 def first(output) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
+
+
+def _on_device(batch, model: nn.Module) -> dict[str, Tensor]:
+    device = next(model.parameters()).device
+    return {name: value.to(device) for name, value in batch.inputs.items()}

@@ -71,6 +71,10 @@ class Activations:
             return _OnHost(tensor)
         return tensor
 
+    def aside(self) -> Activations:
+        """For what waits through a whole pass, once a block: host memory, where hidden states stay on the device."""
+        return Activations(self.device, "host") if self.place == "device" else self
+
     def shelf(self, tensors: Iterable[Tensor] = ()) -> Shelf:
         """A sequence of tensors that waits in this place."""
         return Shelf(self, tensors)

@@ -51,6 +51,7 @@ class PeakMemory:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
         if self.device.type == "cuda":
+            torch.cuda.init()  # a fresh process has not yet, and then cannot reset
             torch.cuda.reset_peak_memory_stats(self.device)
         self._thread.start()
         return self

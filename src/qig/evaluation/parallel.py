@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from qig.config.schema import Evaluation, Model, Quant
 from qig.errors import EvaluationError
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 SAMPLES, RESULT = "samples.jsonl", "evaluation.json"
 
 
@@ -42,6 +44,7 @@ def launch(job: Job, processes: int) -> dict[str, int | None]:
     Raises:
         EvaluationError: a process failed; says what it said.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -56,11 +59,19 @@ def launch(job: Job, processes: int) -> dict[str, int | None]:
         max_restarts=0,
         start_method="spawn",
     )
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         return larger(*elastic_launch(settings, _work)(job).values())
+    except SignalException as error:
+        stopped = error.sigval
     except ChildFailedError as error:
         first = error.get_first_failure()[1]
         raise EvaluationError(f"one of {processes} processes failed: {first.message}") from error
+    finally:
+        for number, handler in handlers.items():  # elastic leaves its own
+            signal.signal(number, handler)
+    signal.raise_signal(stopped)  # to whom it was meant for
+    raise EvaluationError(f"{processes} processes were stopped by signal {stopped}")
 
 
 def _work(job: Job) -> dict[str, int | None]:

@@ -145,8 +145,9 @@ def fake_quantize_activation(x: Tensor, grid: ActivationGrid) -> Tensor:
     values = x.float()
     scale = values.abs().amax(-1, keepdim=True).clamp(min=SMALLEST_RANGE) / grid.steps
     steps = values / scale
-    rounded = straight_through(steps) if steps.requires_grad else steps.round_()  # the same values, sooner
-    return (rounded.clamp(-high - 1, high) * scale).to(x.dtype)
+    if steps.requires_grad:
+        return (straight_through(steps).clamp(-high - 1, high) * scale).to(x.dtype)
+    return steps.round_().clamp_(-high - 1, high).mul_(scale).to(x.dtype)  # the same values, sooner and in one copy
 
 
 def packed_bytes(shape: tuple[int, int], grid: WeightGrid) -> int:

@@ -81,8 +81,9 @@ def _backward(
     streams = Streams(loaded, list(batches), activations, with_quantized=False)
     whole = todo == len(loaded.blocks)
     entering: list[Shelf] = []
+    aside = activations.aside()
     for index in range(todo):
-        entering.append(streams.exact)
+        entering.append(streams.exact if aside is activations else aside.shelf(streams.exact))
         if whole or index + 1 < todo:
             with loaded.block(index) as block:
                 streams.advance(index, block, None)
