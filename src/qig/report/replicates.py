@@ -1,9 +1,9 @@
-"""``python -m qig.report.replicates``: how much of a difference is the order in which numbers are added?
+"""``python -m qig.report.replicates``: how much of a difference is due to the last bits of sums?
 
 A run's bits are a function of its configuration, code, libraries, threads and kind of device. GPTQ carries each
-rounding decision on into all that follow, so that sums in another order (another version of the code, another machine)
-end in another model, as good a result of the same method. Two folders that hold the same experiment, made twice in that
-sense, say how far this alone moves a run, and what is left of the differences of arms over both.
+rounding decision on into all that follow, so that sums that differ in their last bits (another version of the code,
+another machine) end in another model, as good a result of the same method. Two folders that hold the same experiment,
+made twice in that sense, say how far this alone moves a run, and what is left of the differences of arms over both.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def _section(frame: pd.DataFrame, table: Table, metric: str) -> str:
         lines.append([*(table.label(key, row[key]) for key in keys), table.label("arm", row["arm"]),
                       f"{scale * row['moved']:.{digits}f}", *(["–"] * 4 if row["arm"] == control else compared)])
     heads = [*keys, "arm", "a run moves by", f"vs {table.label('arm', control)}, first", "again", "both", "p"]
-    return (f"### {metric}, {unit}\n\nOf {frame['runs'].sum()} pairs of runs with the same calibration seed: sums in "
-            f"another order alone move a run by {moved:.{digits}f} {unit} (standard deviation), a difference of two "
+    return (f"### {metric}, {unit}\n\nOf {frame['runs'].sum()} pairs of runs with the same calibration seed: the last "
+            f"bits of sums alone move a run by {moved:.{digits}f} {unit} (standard deviation), a difference of two "
             f"runs by {moved * 2 ** 0.5:.{digits}f}, and its mean over {seeds} seeds by "
             f"{moved * (2 / seeds) ** 0.5:.{digits}f}.\n\n{pipe(heads, lines, len(keys) + 1)}\n")
 
