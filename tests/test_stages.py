@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from qig.errors import ConfigError
-from qig.stages import device_name
+from qig.stages import check_processes, device_name
 
 KINDS = ("quantized", "evaluation", "runs")
 
@@ -76,3 +76,10 @@ def test_a_device_without_float64_is_not_taken(monkeypatch):
     assert device_name("auto") == "cpu"
     with pytest.raises(ConfigError, match=r"device='mps' cannot be used .*float64"):
         device_name("mps")
+
+
+def test_more_processes_than_devices_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    check_processes(2, "cuda"), check_processes(1, "cuda"), check_processes(8, "cpu")
+    with pytest.raises(ConfigError, match=r"evaluation\.processes=8: each takes a device of its own, and 2"):
+        check_processes(8, "cuda")

@@ -75,10 +75,13 @@ class Stages:
         """Of a resolved configuration and its baselines.
 
         Raises:
-            QigError: the device is not there, the calibration set is not there, or the store cannot be written.
+            QigError: the device is not there, the calibration set is not there, or the store cannot be written; or
+                evaluation is to use more devices than there are.
         """
+        device = device_name(config.device)
+        check_processes(config.evaluation.processes, device)
         data = content_hash(config.calibration) if needs_calibration(config) else None
-        return cls(Store(config.store), checkpoint_hash, data, device_name(config.device))
+        return cls(Store(config.store), checkpoint_hash, data, device)
 
     def keys(self, config: Config) -> Keys:
         model = identity.model_identity(config, self.checkpoint_hash, self.device.partition(":")[0])
@@ -195,6 +198,21 @@ def _answered(config: Config, device: torch.device, quantized: Path | None, fold
     found["timings"] = watch.seconds
     found["memory"] = larger(memory.so_far(), elsewhere)
     write_json(folder / RESULT, found)
+
+
+def check_processes(processes: int, device: str) -> None:
+    """Evaluation by several processes gives each an accelerator of its own; on the processor they share the cores.
+
+    Raises:
+        ConfigError: there are fewer accelerators.
+    """
+    if device == "cpu" or processes == 1:
+        return
+    import torch
+
+    count = torch.accelerator.device_count()
+    if processes > count:
+        raise ConfigError(f"evaluation.processes={processes}: each takes a device of its own, and {count} can be seen")
 
 
 def device_name(configured: str) -> str:

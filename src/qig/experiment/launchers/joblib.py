@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from hydra.core.utils import JobReturn
 from hydra.types import TaskFunction
 from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher as Plugin
 from omegaconf import DictConfig
 
-from qig.errors import ConfigError
-
-VISIBLE = "CUDA_VISIBLE_DEVICES"
+from qig.experiment.launchers.gpus import VISIBLE, take_gpu, visible_gpus
 
 
 class JoblibLauncher(Plugin):
@@ -42,30 +38,3 @@ class OnOwnGpu:
     def __call__(self, config: DictConfig) -> Any:
         os.environ[VISIBLE] = take_gpu(self.gpus, self.folder)[0]
         return self.task(config)
-
-
-def visible_gpus() -> tuple[str, ...]:
-    """The CUDA devices that this process may use, as ``CUDA_VISIBLE_DEVICES`` would name them."""
-    import torch
-
-    count = torch.cuda.device_count()
-    named = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
-    return tuple(named[:count] if named else map(str, range(count)))
-
-
-@cache
-def take_gpu(gpus: tuple[str, ...], folder: Path) -> tuple[str, FileLock]:
-    """A GPU that no other process of the sweep has, and the lock that keeps it until this process ends.
-
-    Raises:
-        ConfigError: more processes than GPUs.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for gpu in gpus:
-        lock = FileLock(folder / f"{gpu.replace('/', '-')}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        return gpu, lock
-    raise ConfigError(f"all of {len(gpus)} GPUs are taken by other jobs of this sweep; set hydra.launcher.n_jobs lower")

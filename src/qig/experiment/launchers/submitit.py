@@ -6,6 +6,7 @@ died is a failed job among the others.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Sequence
@@ -17,7 +18,10 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher import submitit_launcher as plugin
 from omegaconf import OmegaConf
 
+from qig.experiment.launchers.gpus import VISIBLE, take_gpu, visible_gpus
+
 POLL = 0.2  # seconds between looks at the processes of this machine
+PATIENCE = 60.0  # seconds for a process whose job is done to end
 OF_EXECUTOR = ("max_num_timeout", "python")  # the others describe a job
 
 
@@ -58,18 +62,31 @@ class SlurmLauncher(_Gathering):
 
 
 class LocalLauncher(_Gathering):
-    """Processes of this machine, ``parallelism`` of them at once (submitit itself starts all)."""
+    """Processes of this machine, ``parallelism`` of them at once (submitit itself starts all).
+
+    submitit hides all GPUs from a job that asks for none, and gives every one that does the first: here each takes one
+    that no other job of the sweep has, by itself, and at most as many run at once as there are.
+    """
 
     _EXECUTOR = "local"
 
     def __init__(self, parallelism: int, **params: Any) -> None:
         super().__init__(**params)
         self.parallelism = parallelism
+        self.gpus: tuple[str, ...] = ()
+
+    def __call__(self, *arguments: Any) -> JobReturn:
+        if self.gpus:
+            folder = Path(str(self.config.hydra.sweep.dir)).absolute() / ".gpus"
+            os.environ[VISIBLE] = take_gpu(self.gpus, folder, PATIENCE)[0]
+        return super().__call__(*arguments)
 
     def _submit(self, executor: Any, calls: list[tuple]) -> list[Any]:
         jobs: list[Any] = []
+        self.gpus = () if self.config.get("device") == "cpu" else visible_gpus()
+        at_once = min(self.parallelism, len(self.gpus) or self.parallelism)
         for call in calls:
-            while sum(not job.done() for job in jobs) >= self.parallelism:
+            while sum(not job.done() for job in jobs) >= at_once:
                 time.sleep(POLL)
             job = executor.submit(self, *call)
             job._results_timeout_s = 1  # by default 15 s for the file of a process that has ended
