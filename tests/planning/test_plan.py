@@ -23,6 +23,8 @@ CPU = torch.device("cpu")
 FEW = ("calibration.samples=4", "calibration.tokens_per_batch=200", "tracking=none")
 QIG = "method=qig quant=w4a8 sensitivity.nodes=2 sensitivity.max_nodes=2"
 
+GRADIENTS = "method=mbq equalization.sites=[attn_in]"
+
 
 @pytest.fixture
 def config(compose):
@@ -57,9 +59,9 @@ def test_disk_is_what_a_run_leaves(config, tmp_path, overrides):
     assert found.disk_bytes == pytest.approx(left, rel=0.25)
 
 
-@pytest.mark.parametrize("overrides", ["method=awq", "method=gptq", QIG])
+@pytest.mark.parametrize("overrides", ["method=awq", "method=gptq", QIG, GRADIENTS])
 def test_what_waits_on_disk_is_what_was_foreseen(config, tmp_path, overrides):
-    few = [] if overrides == "method=gptq" else ["equalization.points=2"]
+    few = [] if "gptq" in overrides else ["equalization.points=2"]
     settings = config(*overrides.split(), *few, "memory.activations=disk", "calibration.samples=12")
     sizes = []
 

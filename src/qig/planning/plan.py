@@ -11,7 +11,7 @@ from transformers import AutoConfig
 
 from qig.blockwise.methods import Methods
 from qig.config.schema import Config
-from qig.config.validation import needs_calibration
+from qig.config.validation import needs_calibration, needs_gradients
 from qig.data.calibration import CalibrationBatch, calibration_data
 from qig.models import checkpoint
 from qig.models.classes import FROM_FILES
@@ -97,6 +97,9 @@ def foresee(
         stages[name] = blocks * at_all(lambda trial, name=name: trial.stages.get(name, 0.0))
     on_disk, on_host = config.memory.activations == "disk", device.type == "cpu" or config.memory.activations == "host"
     pixels = _input_bytes(batches)
+    # Gradients of the whole model's loss keep every block's input until they come back there.
+    kept = (blocks + 2) * _hidden_bytes(loaded, batches) if needs_gradients(config) else 0
+    beyond = max(kept - waiting, 0) if on_host else kept
     grown = 0 if on_disk else waiting * (_places(batches) - _places(few)) // max(_places(batches), 1)
     return Plan(
         samples=sum(len(batch.ids) for batch in batches),
@@ -104,10 +107,11 @@ def foresee(
         blocks=blocks,
         seconds=sum(stages.values()),
         stages=stages,
-        host_bytes=max(trials[0].host_bytes, psutil.Process().memory_info().rss) + (grown if on_host else 0) + pixels,
+        host_bytes=max(trials[0].host_bytes, psutil.Process().memory_info().rss) + (grown if on_host else 0) + pixels
+        + (0 if on_disk else beyond),
         device_bytes=None if trials[0].device_bytes is None else trials[0].device_bytes + (0 if on_host else grown),
         disk_bytes=blocks * _stage_bytes(loaded, config, tokens),
-        scratch_bytes=waiting if on_disk else 0,
+        scratch_bytes=max(waiting, kept) if on_disk else 0,
     )
 
 
@@ -123,6 +127,12 @@ def _extrapolated(points: list[tuple[int, float]], tokens: int) -> float:
 def _blocks(config: Config) -> int:
     own = AutoConfig.from_pretrained(checkpoint.resolve(config.model.path), **FROM_FILES)
     return own.get_text_config().num_hidden_layers
+
+
+def _hidden_bytes(loaded: LoadedModel, batches: list[CalibrationBatch]) -> int:
+    """What enters one block."""
+    text = loaded.model.config.get_text_config()
+    return _places(batches) * text.hidden_size * next(loaded.blocks[0].parameters()).dtype.itemsize
 
 
 def _places(batches: list[CalibrationBatch]) -> int:
