@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from PIL.Image import Image
-    from transformers.processing_utils import ProcessorMixin
+
+    from qig.data.samples import CalibrationSample
 
 MOST_BLOCKS = 6
 FAINTEST = 0.6
@@ -36,6 +37,7 @@ def data(run: Run, sample: int = 0) -> pd.DataFrame:
     import pandas as pd
     from transformers import AutoProcessor
 
+    from qig.data.encoding import images_of
     from qig.models import checkpoint
     from qig.models.classes import FROM_FILES
     from qig.report.patches import patches
@@ -43,15 +45,16 @@ def data(run: Run, sample: int = 0) -> pd.DataFrame:
     if run.config["sensitivity"].get("granularity") == "modality":
         raise StoreError(f"run {run.id} ({run.method}) gives all vision tokens one weight: nothing to draw")
     chosen = run.sensitivities.select(sample)
+    shown = calibration_sample(run, sample)
     directory = checkpoint.resolve(run.config["model"]["path"])
     processor = AutoProcessor.from_pretrained(directory, **FROM_FILES)
-    name, image = calibration_image(run, sample, processor)
+    (image,) = images_of(shown, processor)
     vision = np.flatnonzero(chosen.kinds == {kind: code for code, kind in TOKEN_KINDS.items()}["vision"])
     places = patches(processor, checkpoint.model_type(directory), image, len(vision))
     rows = []
     for site in [site for site in SITES if any(site == have for _, have in chosen.weights)]:
         weights = relative_weights(chosen, site)[:, vision]
-        rows += [{"sample": sample, "sample_id": name, "site": site, "raster": place.raster, "block": block,
+        rows += [{"sample": sample, "sample_id": shown.id, "site": site, "raster": place.raster, "block": block,
                   "token": place.token, "top": place.top, "left": place.left, "bottom": place.bottom,
                   "right": place.right, "weight": row[place.token]}
                  for block, row in zip(chosen.blocks, weights, strict=True) for place in places]
@@ -60,15 +63,13 @@ def data(run: Run, sample: int = 0) -> pd.DataFrame:
     return frame
 
 
-def calibration_image(run: Run, sample: int, processor: ProcessorMixin) -> tuple[str, Image]:
-    """Id and image of a calibration sample, as the model was shown it, from the calibration set made anew.
+def calibration_sample(run: Run, sample: int) -> CalibrationSample:
+    """A calibration sample from the calibration set made anew.
 
-    StoreError when the set now has another sample there, or the sample has not exactly one image; DataError when it
-    cannot be read.
+    StoreError when the set now has another sample there, or the sample has not exactly one image.
     """
     from qig.config.recorded import recorded_calibration
     from qig.data.calibration import samples_of
-    from qig.data.encoding import images_of
 
     expected = run.record["stages"]["calibration"]["samples"][sample]
     chosen = next((one for one in samples_of(recorded_calibration(run.record)) if one.id == expected), None)
@@ -78,7 +79,7 @@ def calibration_image(run: Run, sample: int, processor: ProcessorMixin) -> tuple
     if len(chosen.images) != 1:
         raise StoreError(f"calibration sample {expected!r} of run {run.id} has {len(chosen.images)} images, "
                          "expected one")
-    return expected, images_of(chosen, processor)[0]
+    return chosen
 
 
 def draw(frame: pd.DataFrame, picture: Image) -> Figure:
