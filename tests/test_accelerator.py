@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from qig import accelerator
-from qig.accelerator import ruled_out
+from qig.accelerator import idle_card, ruled_out
+from qig.stages import device_name
 
 CUDA = {"cuda": "13.2", "hip": None, "rocm": None, "xpu": None}
 
@@ -52,6 +53,24 @@ def test_other_systems_and_backends_from_elsewhere_are_left_to_torch(build, monk
     monkeypatch.setattr(accelerator, "entry_points", lambda group: ())
     monkeypatch.setattr(accelerator.sys, "platform", "darwin")
     assert not ruled_out(tmp_path)
+
+
+def test_a_card_that_torch_cannot_use_is_told(monkeypatch, tmp_path, caplog):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "nvidiactl").touch()  # a driver without a card
+    assert idle_card(tmp_path) is None
+    (tmp_path / "nvidia0").touch()
+    assert idle_card(tmp_path) == f"{tmp_path / 'nvidia0'} is there, but torch {torch.__version__} cannot use it"
+    for sees_nothing in (True, False):  # a build for the processor; a driver that torch cannot use
+        monkeypatch.setattr("qig.stages.ruled_out", lambda ruled=sees_nothing: ruled)
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+        monkeypatch.setattr("qig.stages.idle_card", lambda: idle_card(tmp_path))
+        caplog.clear()
+        assert device_name("auto") == "cpu" and "nvidia0 is there" in caplog.text
+        caplog.clear()
+        assert device_name("cpu") == "cpu" and not caplog.text
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # hidden on purpose
+    assert device_name("auto") == "cpu" and not caplog.text
 
 
 def test_it_is_told_without_torch():

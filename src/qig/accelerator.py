@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from importlib.metadata import entry_points
@@ -26,6 +27,14 @@ def ruled_out(devices: Path = Path("/dev")) -> bool:
     if any(built_for.get(name) for name in OTHERS):
         return False
     return built_for.get("cuda", "unknown") is None or not any(any(devices.glob(name)) for name in NODES)
+
+
+def idle_card(devices: Path = Path("/dev")) -> str | None:
+    """What to say of a graphics card that torch sees nothing of; None: there is none, or it was hidden from torch."""
+    card = min(devices.glob("nvidia[0-9]*"), default=None)
+    if card is None or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return None
+    return f"{card} is there, but torch {_version()['__version__']} cannot use it"
 
 
 def _version() -> dict:

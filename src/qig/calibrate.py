@@ -31,7 +31,7 @@ def quantize(config: Config, device: torch.device, folder: Path, gradients: Plac
     The model is never whole in memory: one block and what ``memory.activations`` keeps on the device are.
     ``gradients``: where whole-model gradients are kept and shared, if the method reads any.
     """
-    watch = Stopwatch()
+    watch = Stopwatch(device)
     activations = Activations(device, config.memory.activations, folder / "activations")
     with PeakMemory(device) as memory:
         with watch("calibration"):

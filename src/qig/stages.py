@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qig.accelerator import ruled_out
+from qig.accelerator import idle_card, ruled_out
 from qig.config import identity
 from qig.config.schema import Config
 from qig.config.validation import needs_calibration, needs_gradients
@@ -180,7 +180,7 @@ def _answered(config: Config, device: torch.device, quantized: Path | None, fold
     from qig.models.loading import load
     from qig.quantized import apply_quantized
 
-    watch, processes, elsewhere = Stopwatch(), config.evaluation.processes, {}
+    watch, processes, elsewhere = Stopwatch(device), config.evaluation.processes, {}
     watch.add("evaluation", spent(folder))
     with PeakMemory(device) as memory, watch("evaluation"):
         if processes > 1:
@@ -223,8 +223,10 @@ def device_name(configured: str) -> str:
     Raises:
         ConfigError: torch does not know the device, it is not there, or has no float64.
     """
-    if configured == "cpu" or (configured == "auto" and ruled_out()):
-        return "cpu"  # always there; a run that the store answers then starts without torch
+    if configured == "cpu":
+        return "cpu"
+    if configured == "auto" and ruled_out():
+        return _processor()  # a run that the store answers then starts without torch
 
     import torch
 
@@ -235,9 +237,21 @@ def device_name(configured: str) -> str:
         torch.empty(0, dtype=torch.float64, device=found)
     except (RuntimeError, AssertionError, TypeError) as error:  # the last: no float64
         if configured == "auto":
-            return "cpu"
+            return _processor()
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"device={configured!r} cannot be used ({reason}); choose auto, cpu, or one that is there"
         ) from error
-    return found
+    return _processor() if configured == "auto" and found == "cpu" else found
+
+
+def _processor() -> str:
+    """What ``device=auto`` ends in for want of better; told where a graphics card is there that torch cannot use."""
+    card = idle_card()
+    if card is not None:
+        log.warning(
+            "device=auto: the processor does the work. %s: is its build for CUDA, and the driver new enough? "
+            "(python -c 'import torch; torch.cuda.init()' says why; device=cpu: no warning)",
+            card,
+        )
+    return "cpu"

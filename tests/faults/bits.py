@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qig.store import MANIFEST, find_damage
 
-VOLATILE = {"created", "timings", "seconds", "processor_seconds", "memory", "store", "tracking", "variables"}
+VOLATILE = {"created", "timings", "seconds", "work_seconds", "memory", "store", "tracking", "variables"}
 """When, how long, how much memory, where, who was told, and what the process that wrote the record had set."""
 UNCOMPARED = {MANIFEST, "seconds.json"}
 

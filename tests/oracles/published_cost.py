@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -34,7 +34,7 @@ SITES = {
 
 
 class Published:
-    """One calibration. Afterwards ``seconds`` has the processor's seconds by stage, one dict a block.
+    """One calibration. Afterwards ``seconds`` has the seconds by stage that ``clock`` counts, one dict a block.
 
     Args:
         bits, symmetric, group: of the weights; ``activation_bits`` or ``None``.
@@ -42,16 +42,23 @@ class Published:
     """
 
     def __init__(
-        self, bits: int, symmetric: bool, group: int | None, activation_bits: int | None, warm_up: int = 5
+        self,
+        bits: int,
+        symmetric: bool,
+        group: int | None,
+        activation_bits: int | None,
+        warm_up: int = 5,
+        clock: Callable[[], float] = time.process_time,
     ) -> None:
         self.grid, self.activation_bits, self.warm_up = (bits, symmetric, group), activation_bits, warm_up
+        self.clock = clock
         self.seconds: list[dict[str, float]] = []
         self.unused: dict[str, float] = {}
 
     @torch.no_grad()
     def run(self, model: nn.Module, blocks: nn.ModuleList, batches) -> dict[tuple[int, str], dict]:
         """Quantize ``blocks`` in place. Per block and site: token weights per micro-batch, losses, exponent."""
-        with timed(self.unused, "gradients"):
+        with self._timed(self.unused, "gradients"):
             for batch in batches:
                 self._unused_gradients(model, blocks[0], batch)
         caught = [self._catch(model, blocks[0], batch) for batch in batches]
@@ -60,14 +67,14 @@ class Published:
         drifted, found = exact, {}
         for index, block in enumerate(blocks):
             self.seconds.append({})
-            with timed(self.seconds[-1], "capture"):
+            with self._timed(self.seconds[-1], "capture"):
                 inputs, calls, exact_behind = self._inputs_of_all_linears(block, exact, arguments)
             for site in SITES:
                 found[index, site] = self._site(site, block, inputs, calls, drifted, arguments)
-            with timed(self.seconds[-1], "rounding"):
+            with self._timed(self.seconds[-1], "rounding"):
                 for linear in linears_of(block):
                     linear.weight.data = self._rounded_weight(linear.weight)
-            with timed(self.seconds[-1], "propagation"):
+            with self._timed(self.seconds[-1], "propagation"):
                 if self.activation_bits is not None:
                     with self._integer_activations(block):
                         drifted = self._behind(block, drifted, arguments)
@@ -79,15 +86,15 @@ class Published:
         f, seconds = block.get_submodule(module), self.seconds[-1]
         exact, references = inputs[consumers[0]], None
         if self.activation_bits is not None:
-            with timed(seconds, "propagation"):
+            with self._timed(seconds, "propagation"):
                 quantized = self._quantized_copy(block)
                 with self._integer_activations(quantized):
                     references = self._inputs_of_all_linears(quantized, drifted, arguments)[0][consumers[0]]
                 del quantized
-        with timed(seconds, "attribution"):
+        with self._timed(seconds, "attribution"):
             weights = self._weights(f, exact, references, calls[site])
             self.searched += 1
-        with timed(seconds, "search"):
+        with self._timed(seconds, "search"):
             losses, scale, exponent = self._search(
                 f, module, consumers, exact if references is None else references, calls[site], weights
             )
@@ -193,7 +200,7 @@ class Published:
         if self.activation_bits is not None:
             return scores  # the bounds are computed but not applied
         for row, keep in zip(scores, real, strict=True):
-            low, high = torch.quantile(row[keep], torch.tensor([0.25, 0.75], dtype=row.dtype, device=row.device))
+            low, high = torch.quantile(row[keep].float(), torch.tensor([0.25, 0.75], device=row.device))
             row[keep] = row[keep].clamp(low - 1.5 * (high - low), high + 1.5 * (high - low))
         return scores
 
@@ -230,13 +237,21 @@ class Published:
     @contextmanager
     def _scaled_inputs(self, linears: list[nn.Module], s: Tensor) -> Iterator[None]:
         """With integer activations ``Q_X(x / s)`` in front of every linear that has taken the scale."""
+        def scaled(_module, args):
+            return (self._rounded(args[0] / s).to(args[0].dtype),)
+
         handles = []
         if self.activation_bits is not None:
-            for linear in linears:
-                handles.append(linear.register_forward_pre_hook(lambda _m, args: (self._rounded(args[0] / s),)))
+            handles = [linear.register_forward_pre_hook(scaled) for linear in linears]
         yield
         for handle in handles:
             handle.remove()
+
+    @contextmanager
+    def _timed(self, seconds: dict[str, float], stage: str) -> Iterator[None]:
+        start = self.clock()
+        yield
+        seconds[stage] = seconds.get(stage, 0.0) + self.clock() - start
 
     # Grids.
 
@@ -279,13 +294,6 @@ class Published:
 
 class Caught(Exception):
     """The model's own pass ends in front of the first block."""
-
-
-@contextmanager
-def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.process_time()
-    yield
-    seconds[stage] = seconds.get(stage, 0.0) + time.process_time() - start
 
 
 def fold(block: nn.Module, producer: str, consumers, s: Tensor) -> None:

@@ -32,7 +32,8 @@ def parser() -> argparse.ArgumentParser:
         prog="qig-bench",
         description=__doc__,
         epilog="Seconds are those of the processor, all threads of the process together, so that what else the machine "
-        "does counts little. Results go to JSON, a table and a figure. docs/PERFORMANCE.md says what they mean.",
+        "does counts little; with an accelerator those of the clock. Results go to JSON, a table and a figure. "
+        "docs/PERFORMANCE.md says what they mean.",
     )
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
 

@@ -21,7 +21,11 @@ from qig.bench.work import Work, of_model, of_shape
 from qig.errors import QigError
 from qig.stages import device_name
 
-SECONDS = "Processor seconds, all threads together; other work on the machine counts little in them."
+
+def _seconds(device: torch.device) -> str:
+    if device.type == "cpu":
+        return "Processor seconds, all threads together; other work on the machine counts little in them."
+    return "Seconds by the clock, once the device has done what was asked of it."
 
 
 def calibration(options: Namespace) -> str:
@@ -50,9 +54,9 @@ def _published(options: Namespace, work: Work, few: Work, turns: list[Turn]) -> 
         f"{work.blocks} block(s) with random weights and synthetic outliers, {work.samples} samples, "
         f"{work.tokens:,} tokens in {len(sizes)} micro-batches of up to {sizes[-1]}, {work.config.model.dtype}. "
         f"Seconds a block and 1,000 tokens, medians of {turns[-1].repetition + 1} turns in which all methods take "
-        f"part. {SECONDS} `plain`: tests/oracles/published_cost.py, which computes what `release` (method=qig_release "
-        f"without its warm-up) does; both see {few.samples} samples, for their time is linear in them. "
-        "`times faster`: attribution and search beside plain's; `to AWQ`: the whole pass beside uniform weights.",
+        f"part. {_seconds(work.device)} `plain`: tests/oracles/published_cost.py, which computes what `release` "
+        f"(method=qig_release without its warm-up) does; both see {few.samples} samples, for their time is linear in "
+        "them. `times faster`: attribution and search beside plain's; `to AWQ`: the whole pass beside uniform weights.",
         medians(turns),
         {"setting": "", "method": "", "tokens": "tokens:,", "capture": "capture:.2f", "attribution": "attribution:.2f",
          "search": "search:.2f", "propagation": "propagation:.2f", "total": "whole pass:.2f",
@@ -92,8 +96,9 @@ def scaling(options: Namespace) -> str:
     return results.write(
         options.to, options.typed, f"scaling_{options.shape}_{device.type}",
         f"Growth of time and memory: {options.shape}",
-        f"{options.setting}; random blocks, samples of about 400 tokens; each point in a process of its own. {SECONDS} "
-        "Peak: highest resident size above that with the model. `all samples at once` is how the release runs a block.",
+        f"{options.setting}; random blocks, samples of about 400 tokens; each point in a process of its own. "
+        f"{_seconds(device)} Peak: highest resident size (an accelerator: bytes allocated) above that with the model. "
+        "`all samples at once` is how the release runs a block.",
         scaling_rows(measured),
         {"method": "", "samples": "samples", "tokens": "tokens:,", "blocks": "blocks", "activations": "activations",
          "tokens_per_batch": "tokens a micro-batch", "seconds_a_block": "seconds a block:.1f",
@@ -108,7 +113,8 @@ def evaluation(options: Namespace) -> str:
     return results.write(
         options.to, options.typed, f"evaluation_{options.model}_{device.type}",
         f"Evaluation throughput: {options.model}",
-        f"{options.questions} questions, answers and likelihoods, medians of {options.repetitions} turns. {SECONDS}",
+        f"{options.questions} questions, answers and likelihoods, medians of {options.repetitions} turns. "
+        f"{_seconds(device)}",
         rows,
         {"setting": "", "seconds": "seconds:.2f", "least": "least:.2f", "most": "most:.2f",
          "questions_a_second": "questions a second:.1f", "to_first": f"to {options.settings[0]}:.2f"},

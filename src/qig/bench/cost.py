@@ -1,11 +1,11 @@
-"""Processor seconds of one calibration, by stage: of this package, and of the published cost structure."""
+"""Seconds of one calibration, by stage: of this package, and of the published cost structure."""
 
 from __future__ import annotations
 
 import importlib.util
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -14,6 +14,7 @@ from typing import Any
 from qig.bench.work import Work
 from qig.blockwise.activations import Activations
 from qig.blockwise.run import BlockPass
+from qig.blockwise.timing import worked
 from qig.errors import QigError
 
 PLAIN = "plain"
@@ -27,7 +28,7 @@ STAGES = ("capture", "attribution", "search", "rounding", "propagation")
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds a block, all threads of this process together.
+    """Seconds of work a block, as ``qig.blockwise.timing.worked`` has them.
 
     Attributes:
         stages: mean over the blocks; ``total``: the whole pass over the number of blocks.
@@ -58,20 +59,21 @@ def _ours(work: Work, method: str, setting: str) -> Cost:
     with TemporaryDirectory() as folder:
         activations = Activations(work.device, config.memory.activations, Path(folder) / "activations")
         one = BlockPass(loaded, work.batches, config, activations, Path(folder))
-        start = time.process_time()
+        start = worked(work.device)
         records = one.run()
-        total = time.process_time() - start
+        total = worked(work.device) - start
     nodes = {site["site"]: site["nodes"] for site in records[-1]["sites"]}
-    return Cost(_mean([record["processor_seconds"] for record in records]), total / work.blocks, nodes)
+    return Cost(_mean([record["work_seconds"] for record in records]), total / work.blocks, nodes)
 
 
 def _plain(work: Work, setting: str) -> Cost:
     config, loaded = work.under(*configuration(PLAIN, setting)).config, work.model()
     grid, integers = config.quant.weights, config.quant.activations
-    one = oracle().Published(grid.bits, grid.symmetric, grid.group_size, integers.bits if integers else None, warm_up=0)
-    start = time.process_time()
+    clock, integer_bits = partial(worked, work.device), integers.bits if integers else None
+    one = oracle().Published(grid.bits, grid.symmetric, grid.group_size, integer_bits, warm_up=0, clock=clock)
+    start = clock()
     one.run(loaded.model, loaded.blocks, work.batches)
-    total = time.process_time() - start
+    total = clock() - start
     nodes = dict.fromkeys(oracle().SITES, oracle().NODES)
     return Cost({**_mean(one.seconds), "unused gradients": one.unused["gradients"] / work.blocks},
                 total / work.blocks, nodes)  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from qig.bench.work import configured
+from qig.blockwise.timing import worked
 from qig.calibrate import quantize
 from qig.evaluation.parallel import evaluate_into
 from qig.models.loading import LoadedModel, load
@@ -22,7 +22,7 @@ from qig.quantized import apply_quantized
 def throughput(
     name: str, settings: Sequence[str], questions: int, repetitions: int, device: torch.device
 ) -> list[dict]:
-    """Rows of processor seconds for the same questions, all settings in turn; rounding to nearest, as cost has it."""
+    """Rows of seconds of work for the same questions, all settings in turn; rounding to nearest, as cost has it."""
     few = (f"model={name}", f"evaluation.limit={questions}", "evaluation.max_empty_share=1", "method=rtn")
     configs = {setting: configured(f"quant={setting}", *few) for setting in settings}
     with TemporaryDirectory() as folder:
@@ -32,9 +32,9 @@ def throughput(
         for number, setting in enumerate(tqdm(turns, desc="evaluations", unit="evaluation", disable=None)):
             target = Path(folder) / f"turn-{number}"
             target.mkdir()
-            start = time.process_time()
+            start = worked(device)
             evaluate_into(target, models[setting], replace(configs[setting].evaluation, processes=1))
-            seconds[setting].append(time.process_time() - start)
+            seconds[setting].append(worked(device) - start)
     first = median(seconds[settings[0]][1:])
     return [
         {

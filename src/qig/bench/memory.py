@@ -36,7 +36,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Measured:
-    """``peak``: highest resident bytes above those with the model loaded; device's own where there is one."""
+    """``peak``: highest resident bytes, or bytes allocated on an accelerator, above those with the model loaded."""
 
     point: Point
     tokens: int
@@ -58,9 +58,10 @@ def _measure(point: Point, device: str, threads: int) -> Measured:
     work = of_shape(point.shape, point.blocks, overrides, torch.device(device))
     cost(of_shape(point.shape, 1, [*overrides[1:], "calibration.samples=1"], work.device), "awq", point.setting)
     gc.collect()
-    model = sum(value.nbytes for value in work.original.model.parameters())  # the copy that is quantized
-    before = psutil.Process().memory_info().rss + model
+    copied = sum(value.nbytes for value in work.original.model.parameters())  # what is quantized stands beside it
+    on_device = work.device.type == "cuda"
+    before = torch.cuda.memory_allocated(work.device) if on_device else psutil.Process().memory_info().rss
     with PeakMemory(work.device) as memory:
         found = cost(work, point.method, point.setting)
-    peak = memory.host_bytes - before if memory.device_bytes is None else memory.device_bytes - model
-    return Measured(point, work.tokens, peak, found)
+    peak = memory.device_bytes if on_device else memory.host_bytes
+    return Measured(point, work.tokens, peak - before - copied, found)

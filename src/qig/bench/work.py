@@ -93,7 +93,8 @@ def of_shape(shape: str, blocks: int, overrides: Sequence[str], device: torch.de
     Weights are normal, with the small model's synthetic outliers: without any, no exponent of the search is better
     than another. ``overrides`` are of the samples, such as ``calibration.samples=8``.
     """
-    overrides = (f"model={FRAME}", *LONG, *overrides)
+    dtype = () if device.type == "cpu" else ("model.dtype=bfloat16",)  # as such models run there
+    overrides = (f"model={FRAME}", *dtype, *LONG, *overrides)
     config, text = configured(*overrides), text_fields(shape)
     torch.manual_seed(SEED)
     opened = shortened(config.model, device, blocks, **text)

@@ -39,7 +39,7 @@ class BlockWork:
         self.block = block
         self.methods = methods
         self.streams = streams
-        self.watch = Stopwatch()
+        self.watch = Stopwatch(streams.activations.device)
         self.findings: dict[str, Tensor] = {}
         self.records: list[dict[str, Any]] = []
         self._selected = methods.setting.selected(block)

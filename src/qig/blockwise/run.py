@@ -47,7 +47,7 @@ class BlockPass:
         self.activations = activations
         self.folder = folder
         self.shared = shared or SharedGradients()
-        self.stopwatch = Stopwatch()
+        self.stopwatch = Stopwatch(activations.device)
         self.earlier = 0.0
 
     def run(self) -> list[dict[str, Any]]:
@@ -74,9 +74,7 @@ class BlockPass:
             work = BlockWork(index, block, self.loaded.architecture.sites, self.methods, streams)
             work.run()
             watch = work.watch
-            record = {
-                "sites": work.records, "seconds": watch.seconds, "processor_seconds": watch.processor_seconds
-            }  # fmt: skip
+            record = {"sites": work.records, "seconds": watch.seconds, "work_seconds": watch.work_seconds}
             save_block(folder, block, work.findings, record)
         else:
             self.earlier += sum(record["seconds"].values())

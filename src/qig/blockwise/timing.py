@@ -11,25 +11,36 @@ import psutil
 import torch
 
 
-class Stopwatch:
-    """Adds up seconds under names: ``seconds`` by the clock, ``processor_seconds`` that this process computed.
+def worked(device: torch.device) -> float:
+    """Seconds of work, of which differences count: those of all threads of this process where the processor does it;
+    elsewhere by the clock, once the device has done what was asked of it.
+    """
+    if device.type == "cpu":
+        return time.process_time()
+    torch.accelerator.synchronize(device)
+    return time.perf_counter()
 
-    The latter are those of all its threads, and say little where an accelerator does the work.
+
+class Stopwatch:
+    """Adds up seconds under names: ``seconds`` by the clock, ``work_seconds`` as ``worked`` has them.
+
+    An accelerator is waited for at both ends of a stage: what is queued in one would be counted in the next.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.seconds: dict[str, float] = {}
-        self.processor_seconds: dict[str, float] = {}
+        self.work_seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        start, computed = time.perf_counter(), time.process_time()
+        before, start = worked(self.device), time.perf_counter()
         try:
             yield
         finally:
-            passed = time.process_time() - computed
+            passed = worked(self.device) - before
             self.add(name, time.perf_counter() - start)
-            self.processor_seconds[name] = self.processor_seconds.get(name, 0.0) + passed
+            self.work_seconds[name] = self.work_seconds.get(name, 0.0) + passed
 
     def add(self, name: str, seconds: float) -> None:
         """What was not measured here."""

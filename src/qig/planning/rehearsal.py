@@ -101,15 +101,13 @@ class Rehearsal:
     Attributes:
         tokens: real tokens of the micro-batches that were used.
         around: seconds in front of the blocks (embedding the samples, reading what stands around the blocks).
-        block: seconds of one block, the whole-model gradients' share of it included.
         host_bytes: peak resident size of the process; ``device_bytes``: peak allocation, None on the processor.
-        stages: seconds of one block by stage.
+        stages: seconds of one block by stage, its share of the whole-model gradients included.
         seconds: the whole rehearsal.
     """
 
     tokens: int
     around: float
-    block: float
     host_bytes: int
     device_bytes: int | None
     stages: dict[str, float]
@@ -137,7 +135,6 @@ def rehearse(
     return Rehearsal(
         tokens=sum(int(batch.real.sum()) for batch in batches),
         around=around,
-        block=sum(stages.values()),
         host_bytes=memory.host_bytes,
         device_bytes=memory.device_bytes,
         stages=stages,
