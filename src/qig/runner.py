@@ -5,6 +5,7 @@ Each stage is an artefact of the store under the identity of what decides it; wh
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from qig.config.rules import check_text_only
 from qig.config.schema import Config
 from qig.config.validation import baseline, needs_calibration, resolve
 from qig.data.sets import check_available
+from qig.errors import QigError
 from qig.evaluation.datasets import check_datasets
 from qig.evaluation.protocols import protocol_of
 from qig.evaluation.registry import check_no_pictures, check_tasks
@@ -20,6 +22,7 @@ from qig.models import checkpoint
 from qig.models.architectures import architecture_of
 from qig.stages import STORED, Stages, decide
 
+log = logging.getLogger(__name__)
 BASELINES = {"16 bit": "none", "rtn": "rtn"}
 
 
@@ -89,13 +92,25 @@ class Prepared:
         return plan(self.config, torch.device(self._stages.device)).text()
 
     def run(self) -> Outcome:
-        """The baselines, then the run itself.
+        """The baselines, then the run itself; baselines that another process is at come last, so that none waits.
+
+        A baseline that cannot be had, such as one whose answers are no answers, does not keep the run from being made.
 
         Raises:
             QigError: data or model turn out unusable; nothing is left that a later run would take for finished.
         """
         if not self.cached:
             check_datasets(self.config.evaluation.tasks)
-        baselines = {title: self._stages.record(config)[0] for title, config in self._baselines.items()}
+        elsewhere = [title for title, config in self._baselines.items() if self._stages.is_made_elsewhere(config)]
+        found = {title: self._baseline(title) for title in self._baselines if title not in elsewhere}
         run_id, cached = self._stages.record(self.config)
+        found |= {title: self._baseline(title) for title in elsewhere}
+        baselines = {title: found[title] for title in self._baselines if found[title] is not None}
         return Outcome(run_id, cached, baselines, self._stages.store.root)
+
+    def _baseline(self, title: str) -> str | None:
+        try:
+            return self._stages.record(self._baselines[title])[0]
+        except QigError as error:
+            log.error("%s: %s. The run is not compared with it", title, error)
+            return None

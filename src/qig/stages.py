@@ -100,6 +100,10 @@ class Stages:
             self.store.path(kind, key).is_dir() for kind, key in keys.stages.items()
         )
 
+    def is_made_elsewhere(self, config: Config) -> bool:
+        """Whether a process, this one or another, is at the run just now."""
+        return self.store.holder("runs", self.keys(config).run) is not None
+
     def record(self, config: Config) -> tuple[str, bool]:
         """The id of the run record, made if need be with the stages before it; and whether it was there.
 
@@ -124,6 +128,8 @@ class Stages:
         import torch
 
         from qig.environment import quiet
+        from qig.evaluation.parallel import read_samples
+        from qig.evaluation.summary import check_answers
         from qig.record import write_record
 
         device = torch.device(self.device)
@@ -145,6 +151,7 @@ class Stages:
         samples, _ = self.store.make(
             "evaluation", keys.evaluation, lambda f: _evaluate(config, device, stage, f), resumable=True
         )
+        check_answers(read_samples(samples), config.evaluation)
         write_record(folder, config, keys, (self.checkpoint_hash, self.calibration_hash), device, stage, samples)
 
 

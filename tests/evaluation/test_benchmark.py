@@ -20,8 +20,6 @@ OPTIONS = {
     "batch_size": 8,
     "seed": 0,
     "nll": True,
-    "max_empty_share": 1.0,
-    "max_unparsed_share": 1.0,
 }
 
 
@@ -80,16 +78,6 @@ def test_right_answers_score_one(untrained, monkeypatch):
     monkeypatch.setattr("qig.evaluation.chat_model.generate_answers", oracle)
     right = evaluate(model, processor, **{**OPTIONS, "limit": 1, "nll": False})
     assert right.metrics["qig_digitgrid"]["accuracy"] == 1
-
-
-def test_too_many_empty_answers_are_an_error(untrained, monkeypatch):
-    def silent(model, processor, conversations, options, protocol):
-        return ["" for _ in conversations]
-
-    monkeypatch.setattr("qig.evaluation.chat_model.generate_answers", silent)
-    message = r"30 of 30 answers to qig_digitgrid are empty, more than the share of 0\.5 .* digitgrid-0-0000-\w+, "
-    with pytest.raises(EvaluationError, match=message):
-        evaluate(*untrained("tiny_internvl"), **{**OPTIONS, "max_empty_share": 0.5})
 
 
 def test_a_typo_is_told_before_the_model_is_touched():

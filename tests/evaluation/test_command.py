@@ -28,6 +28,7 @@ def test_what_another_checkpoint_left_in_the_folder_is_not_taken_for_this_ones(m
     model, processor = internvl
     identities = []
     monkeypatch.setattr("qig.evaluation.parallel.evaluate_into", lambda *given: identities.append(given[-1]))
+    monkeypatch.setattr("qig.evaluation.parallel.read_samples", lambda _folder: [])
     for name, change in (("one", 0.0), ("other", 0.25)):
         model.lm_head.weight.data[0, 0] += change
         model.save_pretrained(tmp_path / name)

@@ -67,8 +67,6 @@ OPTIONS = {
     "batch_size": 2,
     "protocol": "plain",
     "seed": 0,
-    "max_empty_share": 1.0,
-    "max_unparsed_share": 1.0,
 }
 
 

@@ -15,7 +15,6 @@ from qig.evaluation.journal import FOLDER, Journal, discard, spent
 
 OPTIONS = {
     "tasks": ["qig_digitgrid"], "protocol": "plain", "limit": 20, "batch_size": 4, "seed": 0, "nll": True,
-    "max_empty_share": 1.0, "max_unparsed_share": 1.0,
 }  # fmt: skip
 
 

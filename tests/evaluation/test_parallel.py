@@ -86,7 +86,7 @@ def test_each_answers_its_share_of_the_batches(found):
 
 
 def test_all_fail_together(found):
-    assert "answers to qig_digitgrid are empty" in found["alone"]["error"]
+    assert "qig_digitgrid' logs no number" in found["alone"]["error"]
     assert found["0"]["error"] == found["1"]["error"] == found["alone"]["error"]
 
 

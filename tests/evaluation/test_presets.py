@@ -101,8 +101,6 @@ def test_every_answer_is_the_wrappers(made_up, compose, name, tmp_path, monkeypa
         "batch_size": 1,
         "seed": 0,
         "nll": True,
-        "max_empty_share": 1.0,
-        "max_unparsed_share": 1.0,
     }
     processor = AutoProcessor.from_pretrained(folder)
     found = evaluate(theirs.model, processor, tasks=tasks, protocol="wrapper", **options)

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from qig.errors import EvaluationError
@@ -52,12 +54,12 @@ def test_the_share_of_unparsed_answers_is_over_those_that_can_be_known():
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("empty", r"2 of 4 answers to a are empty, more than the share of 0\.25 .*max_empty_share\); .* those to 2, 3"),
+        ("empty", r"2 of 4 answers to a are empty, more than the share of 0\.25 .*max_empty_share; .* those to 2, 3"),
         ("unparsed", r"2 of 4 answers to a name no option, more than the share of 0\.25 .*max_unparsed_share"),
     ],
 )
 def test_too_many_answers_that_say_nothing(key, message):
     samples = [{**ROW, "sample": str(index), key: index > 1} for index in range(4)]
-    check_answers(samples, 0.5, 0.5)
+    check_answers(samples, SimpleNamespace(max_empty_share=0.5, max_unparsed_share=0.5))
     with pytest.raises(EvaluationError, match=message):
-        check_answers(samples, 0.25, 0.25)
+        check_answers(samples, SimpleNamespace(max_empty_share=0.25, max_unparsed_share=0.25))

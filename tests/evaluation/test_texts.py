@@ -16,10 +16,7 @@ from qig.evaluation.texts import likelihoods
 from qig.models.loading import load
 
 TEXTS = ["the image shows a red 7", "a blue 4 and a green 5 are in row 1 column 2 of the picture . " * 3, "red blue"]
-OPTIONS = {
-    "tasks": [], "protocol": "plain", "batch_size": 3, "seed": 0, "nll": True, "max_empty_share": 0.0,
-    "max_unparsed_share": 1.0,
-}  # fmt: skip
+OPTIONS = {"tasks": [], "protocol": "plain", "batch_size": 3, "seed": 0, "nll": True}
 
 
 def language_model(folder):

@@ -101,11 +101,12 @@ def gradients_key(config: Config, model: dict[str, Any], calibration: str) -> st
 
 
 def evaluation_key(config: Config, model: dict[str, Any], quantized: str | None) -> str:
-    """Identity of the benchmark's samples."""
+    """Identity of the benchmark's samples; nothing that changes no answer enters."""
+    apart = dict.fromkeys(("processes", "max_empty_share", "max_unparsed_share"))
     return digest(
         {
             "model": quantized or model,
-            "evaluation": {**asdict(config.evaluation), "processes": None},  # they change no answer
+            "evaluation": {**asdict(config.evaluation), **apart},
             "text": content_hash(EVALUATION) if config.evaluation.text is not None else None,
             "code": code_version(EVALUATION_CODE),
             "versions": versions(BENCHMARKING),

@@ -47,8 +47,9 @@ def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
     from qig.stages import device_name
 
     from .journal import discard
-    from .parallel import evaluate_into, own_device
+    from .parallel import evaluate_into, own_device, read_samples
     from .ranks import Ranks
+    from .summary import check_answers
 
     config = composed(overrides)
     check(config)
@@ -62,6 +63,7 @@ def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     evaluate_into(folder, loaded, config.evaluation, identity)
     if Ranks.of_environment().is_main:
+        check_answers(read_samples(folder), config.evaluation)
         discard(folder)
 
 

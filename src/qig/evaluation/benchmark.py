@@ -20,7 +20,7 @@ from .ranks import Ranks
 from .records import documents_hash, picture_hashes, sample_records, target_text
 from .registry import check_tasks, load_tasks
 from .scores import main_metric, metric_values
-from .summary import check_answers, summarize
+from .summary import summarize
 from .texts import text_record, text_samples
 from .unparsed import unparsed
 
@@ -54,8 +54,6 @@ def evaluate(
     batch_size: int,
     seed: int,
     nll: bool,
-    max_empty_share: float,
-    max_unparsed_share: float,
     folder: Path | None = None,
     identity: str = "",
 ) -> EvaluationResult:
@@ -69,8 +67,7 @@ def evaluate(
     :func:`~qig.evaluation.journal.discard` removes them.
 
     Raises:
-        EvaluationError: an unknown task or protocol, a dataset that cannot be had, or more than ``max_empty_share``
-            (``max_unparsed_share``; both 0 to 1) of a task's answers being empty (naming no option).
+        EvaluationError: an unknown task or protocol, or a dataset that cannot be had.
         NonFiniteError: the model's scores or likelihoods are not numbers; names the document.
     """
     ranks = Ranks.of_environment()
@@ -90,7 +87,6 @@ def evaluate(
             batch_size=batch_size,
             seed=seed,
             nll=nll,
-            shares=(max_empty_share, max_unparsed_share),
         )
     if text is None:
         return result
@@ -112,9 +108,8 @@ def _answered(
     batch_size: int,
     seed: int,
     nll: bool,
-    shares: tuple[float, float],
 ) -> EvaluationResult:
-    """lmms-eval's part of :func:`evaluate`; ``shares``: of empty and of unparsed answers."""
+    """lmms-eval's part of :func:`evaluate`."""
     with contained():
         from lmms_eval import evaluator
 
@@ -147,7 +142,6 @@ def _answered(
 
     def judged() -> tuple[list[dict[str, Any]], dict[str, str], dict[str, str]]:
         samples = [record for name, task in loaded.items() for record in _records(name, task, output["samples"][name])]
-        check_answers(samples, *shares)
         documents = {name: documents_hash(_documents(task, output["samples"][name])) for name, task in loaded.items()}
         return samples, {name: str(output["versions"][name]) for name in loaded}, documents
 

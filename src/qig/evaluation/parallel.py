@@ -7,6 +7,7 @@ import os
 import signal
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from qig.config.schema import Evaluation, Model, Quant
 from qig.errors import EvaluationError
@@ -111,7 +112,8 @@ def evaluate_into(folder: Path, loaded, evaluation: Evaluation, identity: str = 
     from .ranks import Ranks
 
     ranks = Ranks.of_environment()
-    settings = {name: value for name, value in asdict(evaluation).items() if name not in ("processes", "text")}
+    others = ("processes", "text", "max_empty_share", "max_unparsed_share")
+    settings = {name: value for name, value in asdict(evaluation).items() if name not in others}
     try:
         with noted() as without_deterministic_form:
             place = {"text": evaluation.text, "folder": folder, "identity": identity}
@@ -130,6 +132,12 @@ def evaluate_into(folder: Path, loaded, evaluation: Evaluation, identity: str = 
         "without_deterministic_form": sorted(without_deterministic_form),
     }
     (folder / RESULT).write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def read_samples(folder: Path) -> list[dict[str, Any]]:
+    """The records that :func:`evaluate_into` left, one a sample."""
+    with (folder / SAMPLES).open() as stream:
+        return [json.loads(line) for line in stream]
 
 
 def own_device(configured: str):

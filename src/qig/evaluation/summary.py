@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from qig.config.schema import Evaluation
 from qig.errors import EvaluationError
 
 _EXAMPLES_SHOWN = 3
@@ -22,8 +23,10 @@ def summarize(samples: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {task: _summary(rows) for task, rows in by_task.items()}
 
 
-def check_answers(samples: Sequence[dict[str, Any]], max_empty_share: float, max_unparsed_share: float) -> None:
+def check_answers(samples: Sequence[dict[str, Any]], evaluation: Evaluation) -> None:
     """Refuse a task with too many answers that are empty, or that its parser could not read.
+
+    The answers are kept by then: a larger share costs no new ones.
 
     Raises:
         EvaluationError: says how many, of which task, and names a few.
@@ -31,14 +34,15 @@ def check_answers(samples: Sequence[dict[str, Any]], max_empty_share: float, max
     for task in dict.fromkeys(sample["task"] for sample in samples):
         rows = [sample for sample in samples if sample["task"] == task]
         for key, said, share, name in (
-            ("empty", "are empty", max_empty_share, "max_empty_share"),
-            ("unparsed", "name no option", max_unparsed_share, "max_unparsed_share"),
+            ("empty", "are empty", evaluation.max_empty_share, "max_empty_share"),
+            ("unparsed", "name no option", evaluation.max_unparsed_share, "max_unparsed_share"),
         ):
             found = [row["sample"] for row in rows if row[key]]
             if len(found) > share * len(rows):
                 raise EvaluationError(
                     f"{len(found)} of {len(rows)} answers to {task} {said}, more than the share of {share:g} that is "
-                    f"allowed (evaluation.{name}); for example those to {', '.join(found[:_EXAMPLES_SHOWN])}"
+                    f"allowed (evaluation.{name}; answers are kept: with a larger one the same command asks no more "
+                    f"of them); for example those to {', '.join(found[:_EXAMPLES_SHOWN])}"
                 )
 
 

@@ -1,0 +1,57 @@
+"""A run and what it is compared with: in which order, and what one's failure does to the other."""
+
+from __future__ import annotations
+
+import pytest
+
+from qig.errors import EvaluationError
+from qig.runner import Prepared
+
+
+@pytest.fixture
+def prepared(compose, tmp_path, monkeypatch):
+    """A run of QIG whose stages are made of nothing; ``made``: the methods in the order that they were."""
+    found = Prepared(compose("model=tiny_internvl", "method=qig", "tracking=none", f"store={tmp_path / 'store'}"))
+    found.made = []
+
+    def record(_stages, config):
+        found.made.append(config.method)
+        return f"run of {config.method}", False
+
+    monkeypatch.setattr("qig.stages.Stages.record", record)
+    return found
+
+
+def test_baselines_come_first(prepared):
+    outcome = prepared.run()
+    assert prepared.made == ["none", "rtn", "qig"] and outcome.run == "run of qig"
+    assert outcome.baselines == {"16 bit": "run of none", "rtn": "run of rtn"}
+
+
+def test_nobody_waits_for_a_baseline_that_another_process_is_at(prepared, monkeypatch):
+    monkeypatch.setattr("qig.stages.Stages.is_made_elsewhere", lambda _, config: config.method == "none")
+    outcome = prepared.run()
+    assert prepared.made == ["rtn", "qig", "none"]
+    assert list(outcome.baselines) == ["16 bit", "rtn"]
+
+
+def test_who_is_at_a_run_is_known_by_its_lock(stages, config):
+    from qig.store.locks import Lock
+
+    assert not stages.is_made_elsewhere(config)
+    with Lock(stages.store.root / "locks", f"runs-{stages.keys(config).run}"):
+        assert stages.is_made_elsewhere(config)
+
+
+def test_a_baseline_that_fails_does_not_keep_the_run_from_being_made(prepared, monkeypatch, caplog):
+    record = type(prepared._stages).record
+
+    def failing(stages, config):
+        if config.method == "rtn":
+            raise EvaluationError("30 of 30 answers are empty")
+        return record(stages, config)
+
+    monkeypatch.setattr("qig.stages.Stages.record", failing)
+    outcome = prepared.run()
+    assert outcome.run == "run of qig" and outcome.baselines == {"16 bit": "run of none"}
+    assert "rtn: 30 of 30 answers are empty" in caplog.text
