@@ -445,3 +445,10 @@ def test_no_yaml_value_is_swallowed_by_the_schema(compose):
                 with_it = OmegaConf.to_container(OmegaConf.merge(composed[group], written), resolve=False)
                 for key in written:
                     assert composed[group][key] == with_it[key], f"{group}/{choice}: {key}"
+
+
+@pytest.mark.parametrize("reference", ["zero", "quantized"])
+@pytest.mark.parametrize("setting", ["w3a16", "w4a8"])
+def test_the_tolerance_is_that_of_the_path_and_not_of_the_bit_setting(compose, setting, reference):
+    found = compose("method=qig", f"quant={setting}", f"sensitivity.reference={reference}").sensitivity
+    assert (found.reference, found.tolerance) == (reference, {"zero": 0.01, "quantized": 0.05}[reference])

@@ -280,6 +280,25 @@ def test_nodes_are_doubled_until_the_integral_is_complete(toys, qig_config):
     assert capped.nodes == 4
 
 
+@pytest.mark.parametrize("site", NONLINEAR)
+def test_in_16_bits_nodes_are_not_doubled_for_what_is_rounding(toys, site):
+    """There the residual has a floor that no number of nodes gets below."""
+    sites, config = toys(), make_config(nodes=2, max_nodes=64, tolerance=1e-6)
+    starts = [call.x for call in sites.view(site).quantized_calls]
+    assert attribute(sites.view(site), config, starts, real_of(sites.view(site))).nodes == 64  # in float64
+    sites.block.to(torch.bfloat16)
+    for stream in (sites.inputs, sites.drifted):
+        stream.update({width: [x.bfloat16() for x in xs] for width, xs in stream.items()})
+    view = sites.view(site)
+    starts, real = [call.x for call in view.quantized_calls], real_of(view)
+    found = attribute(view, config, starts, real)
+    assert found.residual > config.tolerance and found.nodes < 64
+    fine = integrate(view, config, starts, real, 64)
+    assert fine.residual > found.residual / 2  # all those nodes would not have paid
+    for one, other in zip(found.values, fine.values, strict=True):
+        assert_close(one.float(), other.float(), 0.1)
+
+
 def test_the_whole_set_is_integrated_with_the_nodes_that_are_reported(toys):
     """The first micro-batch is tried alone; what it needed, or more, all have in the end."""
     sites = toys(lengths=((3,), (7, 7), (6,)))

@@ -19,6 +19,7 @@ def register() -> None:
 
     sweeper.register()
     OmegaConf.register_resolver("by_setting", _by_setting, replace=True)
+    OmegaConf.register_resolver("by_reference", _by_reference, replace=True)
     OmegaConf.register_resolver("groups_and_choices", _groups_and_choices, replace=True)
     store = ConfigStore.instance()
     store.store(group="schema", name="config", node=Config, replace=True)
@@ -30,6 +31,11 @@ def register() -> None:
 def _by_setting(weight_only: Any, otherwise: Any, *, _root_: Any) -> Any:
     """``${by_setting:A,B}``: A if the setting quantizes weights only, B if it quantizes activations, too."""
     return weight_only if _root_.quant.activations is None else otherwise
+
+
+def _by_reference(zero: Any, quantized: Any, *, _parent_: Any) -> Any:
+    """``${by_reference:A,B}``, of an integral: A from a zero reference, B from the quantized stream's input."""
+    return zero if _parent_.reference == "zero" else quantized
 
 
 def _groups_and_choices() -> str:

@@ -43,8 +43,12 @@ CHOICES = """## Where papers are silent, or codes do otherwise
   that end a turn have no weight.
 * GPTAQ's term has a quarter of its size, as in its authors' code (`rounding.asymmetry=1`: as in the paper), and its
   inputs are not rounded to integers.
-* In 16-bit arithmetic and with 8-bit weights, what QIG integrates is a difference of the size of rounding errors:
-  give `model.dtype=float32` for `quant=w8a8`.
+* QIG's integral takes as many nodes as its completeness residual asks for, from `sensitivity.nodes` to `max_nodes`, and
+  none at linear sites, where it has a closed form. So many always: `sensitivity.nodes=N sensitivity.max_nodes=N
+  sensitivity.closed_form=false` (the experiment `nodes`).
+* In 16-bit arithmetic the residual has a floor, the rounding of the modules' own sums: nodes are doubled no more where
+  that did not halve it. With 8-bit weights all that QIG integrates is of that size: give `model.dtype=float32` for
+  `quant=w8a8`.
 * Under grouped-query attention, where v_proj is narrower than o_proj, the input of o_proj (`attn_out`) is not scaled,
   as in the released codes; `equalization.share_attn_out=true` shares one scale over the heads of a group.
 * `granularity`: `modality` a mean per modality; `token` every token its own weight, 0 at those of the chat template
