@@ -90,6 +90,29 @@ def test_its_numbers_and_targets(written_like_others, internvl, monkeypatch, cap
     assert result.metrics["qig_written_like_others"]["empty_share"] == pytest.approx(1 / 3)
 
 
+def test_a_task_without_a_number_for_every_sample_is_refused_in_time(written_like_others, internvl, monkeypatch):
+    """As MME, each of whose two metrics sees half of the documents."""
+    judged = 'return {"perception": 1.0} if doc["answers"][0] == "red" else {"cognition": 0.0}'
+    functions = written_like_others.with_name("functions.py")
+    functions.write_text(functions.read_text().replace("matches = [", f"{judged}\n    matches = ["))
+    text = written_like_others.read_text().replace("submission", "perception").replace("exact_match", "cognition")
+    written_like_others.write_text(text)
+    asked = []
+    monkeypatch.setattr("qig.evaluation.chat_model.generate_answers", lambda *_: asked.append(1))
+    with pytest.raises(EvaluationError, match=r"no number for every sample under \['perception', 'cognition'\]"):
+        evaluate(*internvl, **OPTIONS, limit=2, nll=False)
+    assert not asked
+
+
+def test_what_a_task_makes_of_an_empty_answer_is_not_held_against_it(written_like_others, internvl, monkeypatch):
+    functions = written_like_others.with_name("functions.py")
+    functions.write_text(functions.read_text().replace("matches = [", 'results[0][0]\n    matches = ['))
+    monkeypatch.setattr(
+        "qig.evaluation.chat_model.generate_answers", lambda _model, _processor, asked, *_: ["red"] * len(asked)
+    )
+    assert [row["score"] for row in evaluate(*internvl, **OPTIONS, limit=2, nll=False).samples] == [2 / 3, 0]
+
+
 def test_a_task_that_ranks_options_is_refused(written_like_others, internvl):
     text = written_like_others.read_text().replace("output_type: generate_until", "output_type: multiple_choice")
     written_like_others.write_text(text.replace('generation_kwargs: {until: ["ASSISTANT:"]}', "doc_to_choice: answers"))

@@ -41,6 +41,11 @@ def test_tasks_tags_groups_and_classes(tasks_folder):
     assert set(index.all_names()) == {"one", "first", "second", "two", "third", "many", "own"}
     assert index.read(index.find("one"))["dataset_path"] == "owner/data"
     assert index.read(index.find("two"))["dataset_path"] == "mine"
+    assert {task: config["dataset_path"] for task, config in index.tasks_of("many").items()} == {
+        "one": "owner/data", "two": "mine"
+    }  # fmt: skip
+    assert list(index.tasks_of("second")) == ["one"] == list(index.tasks_of("one"))
+    assert index.tasks_of("on") == {}
     assert index.find("third").name == "two.yaml" and index.find("on") is None
 
 

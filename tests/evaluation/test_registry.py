@@ -29,6 +29,16 @@ def test_mistakes_in_the_task_list(tasks, message):
         check_tasks(tasks)
 
 
+@pytest.mark.parametrize(
+    ("task", "named"),
+    [("mmbench_en_dev", "mmbench_en_dev"), ("mmbench_en", "mmbench_en_dev"), ("textvqa", "textvqa_test"),
+     ("docvqa_test", "docvqa_test"), ("llava_in_the_wild", "llava_in_the_wild")],
+)  # fmt: skip
+def test_tasks_that_are_judged_elsewhere_are_refused_at_once(task, named):
+    with pytest.raises(EvaluationError, match=rf"task '{named}' has no score .*(gpt_eval|submission)"):
+        check_tasks([task])
+
+
 def test_tasks_are_checked_without_heavy_imports():
     code = (
         "import sys; import qig.evaluation.likelihood, qig.evaluation.plugin, qig.report.statistics.significance;"

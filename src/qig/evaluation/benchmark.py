@@ -19,7 +19,7 @@ from .journal import Journal
 from .ranks import Ranks
 from .records import documents_hash, picture_hashes, sample_records, target_text
 from .registry import check_tasks, load_tasks
-from .scores import main_metric, metric_values
+from .scores import check_scored, main_metric, metric_values
 from .summary import summarize
 from .texts import text_record, text_samples
 from .unparsed import unparsed
@@ -120,6 +120,8 @@ def _answered(
     output = None
     with contained(), TemporaryDirectory() as folder, redirect_stdout(StringIO()), ranks.each_alone():
         manager, loaded = ranks.in_turn(lambda: load_tasks(tasks, lm.protocol))
+        for name, task in loaded.items():
+            check_scored(name, task, limit)
         if nll:
             lm.right_answer = lambda task, doc_id: target_text(loaded[task], loaded[task].eval_docs_no_media[doc_id])
         with suppress(Answered):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from qig.errors import EvaluationError
 
@@ -27,16 +26,14 @@ _FILE_FORMATS = ("csv", "json", "parquet", "text", "pandas", "arrow", "imagefold
 def check_datasets(tasks: Sequence[str]) -> None:
     """Refuse a task whose data is neither in the caches nor may be fetched.
 
-    Says nothing of groups, and of data that a network may still bring.
+    Says nothing of data that a network may still bring.
 
     Raises:
         EvaluationError: names the task, its dataset, where it was looked for, and the command that fetches it.
     """
-    for task in tasks:
-        file = index.find(task)
-        config = index.read(file) if file else {}
+    for task, config in (item for name in tasks for item in index.tasks_of(name).items()):
         dataset = config.get("dataset_path")
-        if config.get("task") != task or not isinstance(dataset, str) or dataset in _FILE_FORMATS:
+        if not isinstance(dataset, str) or dataset in _FILE_FORMATS:
             continue
         if (config.get("dataset_kwargs") or {}).get("load_from_disk"):
             if not Path(dataset).exists():
@@ -58,10 +55,9 @@ def missing(task: str, dataset: str, why: str) -> str:
 
 
 def dataset_of(task: str) -> str | None:
-    """The hub's name of a task's dataset, where lmms-eval's files say it."""
-    file = index.find(task)
-    config: dict[str, Any] = index.read(file) if file else {}
-    return config.get("dataset_path")
+    """The hub's name of a task's dataset, or of a group's first member's, where lmms-eval's files say it."""
+    named = (config.get("dataset_path") for config in index.tasks_of(task).values())
+    return next((dataset for dataset in named if dataset), None)
 
 
 def _offline() -> str:

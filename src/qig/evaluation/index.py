@@ -30,6 +30,20 @@ def find(name: str) -> Path | None:
     return _defined(mentioning).get(name) or all_names().get(name)
 
 
+def tasks_of(name: str) -> dict[str, dict[str, Any]]:
+    """The configurations of the tasks behind a name, by task: its own, a group's members', those that carry a tag."""
+    file = find(name)
+    config = read(file) if file else {}
+    task = config.get("task")
+    if task == name:
+        return {name: config}
+    if isinstance(task, list):
+        inner = [one if isinstance(one, str) else one.get("task") for one in task]
+        return {key: value for one in inner if one not in (None, name) for key, value in tasks_of(one).items()}
+    tagged = [read(file) for file in _files() if name in file.read_text()]
+    return {one["task"]: one for one in tagged if isinstance(one.get("task"), str) and name in _listed(one.get("tag"))}
+
+
 @cache
 def all_names() -> dict[str, Path]:
     """Every task, group and tag, with a file that defines it; takes about 2 s."""
@@ -78,5 +92,8 @@ def _names(config: dict[str, Any]) -> Iterator[str]:
     if "class" in config or task is None:
         return
     for key in ("tag", "group") if isinstance(task, str) else ("group",):
-        names = config.get(key) or []
-        yield from [names] if isinstance(names, str) else names
+        yield from _listed(config.get(key))
+
+
+def _listed(names: str | list[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else names or []

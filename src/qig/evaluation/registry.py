@@ -10,6 +10,7 @@ from qig.errors import EvaluationError, choices
 from . import index
 from .datasets import dataset_of, missing
 from .protocols import Protocol
+from .scores import check_judged_here
 
 TASKS_FOLDER = Path(__file__).parent / "tasks"
 
@@ -20,7 +21,8 @@ def own_tasks() -> list[str]:
 
 
 def check_tasks(tasks: list[str]) -> None:
-    """Refuse an empty list, a name given twice, or a task that neither this project nor lmms-eval has.
+    """Refuse an empty list, a name given twice, a task that neither this project nor lmms-eval has, and one whose
+    answers only somebody else can judge.
 
     Instant for this project's tasks; a known name of lmms-eval costs a fraction of a second, an unknown one about 2 s.
     """
@@ -37,6 +39,8 @@ def check_tasks(tasks: list[str]) -> None:
             # lmms-eval has 2,000 names, so only the near ones are shown.
             near = difflib.get_close_matches(task, [] if task.startswith("qig_") else index.all_names(), n=8)
             raise EvaluationError(choices(task, {*own, *near}, "task"))
+        for name, config in index.tasks_of(task).items():
+            check_judged_here(name, [metric.get("metric") for metric in config.get("metric_list") or []])
 
 
 def check_no_pictures(tasks: list[str]) -> None:
@@ -70,7 +74,7 @@ def load_tasks(tasks: list[str], protocol: Protocol) -> tuple[object, dict[str, 
         except RetryError as error:
             cause = error.last_attempt.exception()
             why = f"it could not be fetched ({type(cause).__name__}: {cause})"
-            raise EvaluationError(missing(name, dataset_of(name) or "of its members", why)) from cause
+            raise EvaluationError(missing(name, dataset_of(name) or f"of {name}", why)) from cause
         loaded.update({member.task_name: member.task for member in members})
     for name, task in loaded.items():
         if task.OUTPUT_TYPE != "generate_until":

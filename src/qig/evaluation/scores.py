@@ -38,6 +38,46 @@ JUDGED = {"mmmu_val": Judged("mmmu_acc", _mmmu), "seedbench": Judged("seed_all",
 """All other tasks log numbers, and their first metric that has one for every sample counts."""
 
 
+ELSEWHERE = ("submission", "gpt", "llm_as_judge", "llmms_eval")
+"""How the names of metrics begin that a server or a language model behind an API gives."""
+
+
+def check_judged_here(task: str, metrics: Sequence[str]) -> None:
+    """Refuse a task all of whose metrics are given elsewhere, before anything is loaded.
+
+    Raises:
+        EvaluationError: names them.
+    """
+    if metrics and task not in JUDGED and all(str(metric).startswith(ELSEWHERE) for metric in metrics):
+        raise EvaluationError(
+            f"task {task!r} has no score that could be had here: its metrics ({', '.join(metrics)}) come from a "
+            "language model behind an API, or from the benchmark's own server; choose a task, or a member of the group, "
+            "without"
+        )
+
+
+def check_scored(task: str, loaded: Any, limit: int | None) -> None:
+    """Refuse, before a single answer is generated, a task without a number for every sample.
+
+    An empty answer to its first document, and to the last that is asked for, is judged for it. Where a task's code does
+    not take that, nothing is known yet.
+
+    Args:
+        loaded: the task as lmms-eval has it.
+
+    Raises:
+        EvaluationError: as :func:`main_metric`.
+    """
+    docs = loaded.eval_docs_no_media
+    last = (len(docs) if limit is None else min(limit, len(docs))) - 1
+    try:
+        logged = [loaded.process_results(docs[place], [""]) for place in (0, last)]
+        values = metric_values(task, [metric["metric"] for metric in loaded.config.metric_list or []], logged)
+    except Exception:  # whatever a foreign task's code makes of an empty answer
+        return
+    main_metric(task, values)
+
+
 def metric_values(task: str, metrics: Sequence[str], logged: Sequence[dict]) -> dict[str, list[float | None]]:
     """For each of the task's ``metrics`` a number a logged sample, or None where it does not speak of the sample."""
     judge = JUDGED[task].judge if task in JUDGED else number
@@ -55,6 +95,6 @@ def main_metric(task: str, values: Mapping[str, Sequence[float | None]]) -> str:
         if name in values and None not in values[name]:
             return name
     raise EvaluationError(
-        f"task {task!r} logs no number for every sample under {candidates}; "
-        "declare its main metric in qig.evaluation.scores.JUDGED"
+        f"task {task!r} logs no number for every sample under {candidates}; choose another task, or say in "
+        "qig.evaluation.scores.JUDGED how its records become numbers"
     )
