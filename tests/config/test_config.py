@@ -357,6 +357,8 @@ def test_keys_change_with_the_checkpoints_content_the_device_and_the_code(compos
     assert all(a != b for a, b in zip(base, keys(config, checkpoint="d" * 64), strict=True))
     assert all(a != b for a, b in zip(base, keys(config, device="cuda"), strict=True))
     assert all(a != b for a, b in zip(base, keys(config, calibration="e" * 64), strict=True))
+    on_a_card, elsewhere = (keys(compose("quant=w3a16", f"threads={n}"), device="cuda") for n in (1, 8))
+    assert on_a_card == elsewhere  # the processor's threads decide nothing there
     monkeypatch.setattr(identity, "code_version", lambda parts: f"changed {parts}")
     assert all(a != b for a, b in zip(base, keys(config), strict=True))
 

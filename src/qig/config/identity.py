@@ -57,13 +57,13 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 
 def model_identity(config: Config, checkpoint_hash: str, device: str) -> dict[str, Any]:
-    """What decides the 16-bit model in memory. The threads enter since they decide the order of sums."""
+    """What decides the 16-bit model in memory; threads enter where they decide the order of sums: on the processor."""
     return {
         "checkpoint": checkpoint_hash,
         "dtype": config.model.dtype,
         "outliers": asdict(config.model.outliers) if config.model.outliers.sigma else None,
         "device": device,
-        "threads": config.threads,
+        "threads": config.threads if device == "cpu" else None,
     }
 
 

@@ -58,7 +58,8 @@ def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
     prepare(config.evaluation.seed, threads)
     device = device_name(config.device)
     loaded = load_checkpoint(checkpoint, own_device(device))
-    model = {"content": content_of(checkpoint), "device": device.partition(":")[0], "threads": threads}
+    kind = device.partition(":")[0]
+    model = {"content": content_of(checkpoint), "device": kind, "threads": threads if kind == "cpu" else None}
     identity = evaluation_key(config, model, None)
     folder.mkdir(parents=True, exist_ok=True)
     evaluate_into(folder, loaded, config.evaluation, identity)

@@ -51,8 +51,8 @@ def check_judged_here(task: str, metrics: Sequence[str]) -> None:
     if metrics and task not in JUDGED and all(str(metric).startswith(ELSEWHERE) for metric in metrics):
         raise EvaluationError(
             f"task {task!r} has no score that could be had here: its metrics ({', '.join(metrics)}) come from a "
-            "language model behind an API, or from the benchmark's own server; choose a task, or a member of the group, "
-            "without"
+            "language model behind an API, or from the benchmark's own server; choose another task, or another member "
+            "of its group"
         )
 
 
