@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from qig.errors import ConfigError
-from qig.stages import check_processes, device_name
+from qig.errors import ConfigError, QigError
+from qig.stages import _answered, _quantize, check_processes, device_name
 
 KINDS = ("quantized", "evaluation", "runs")
 
@@ -83,3 +83,16 @@ def test_more_processes_than_devices_are_refused(monkeypatch):
     check_processes(2, "cuda"), check_processes(1, "cuda"), check_processes(8, "cpu")
     with pytest.raises(ConfigError, match=r"evaluation\.processes=8: each takes a device of its own, and 2"):
         check_processes(8, "cuda")
+
+
+def test_too_small_a_device_is_one_message_with_remedies(config, monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore of it")
+
+    config.evaluation.batch_size, config.calibration.tokens_per_batch = 8, 512
+    monkeypatch.setattr("qig.models.loading.load", full)
+    with pytest.raises(QigError, match=r"memory of cpu does not do: CUDA .* 2\.00 GiB\. Try evaluation\.batch_size=4 "):
+        _answered(config, torch.device("cpu"), None, tmp_path)
+    monkeypatch.setattr("qig.calibrate.quantize", full)
+    with pytest.raises(QigError, match=r"memory\.activations=host .* calibration\.tokens_per_batch=256"):
+        _quantize(config, torch.device("cpu"), tmp_path, None)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from qig.config import identity
 from qig.config.schema import Config
 from qig.config.validation import needs_calibration, needs_gradients
 from qig.data.sets import content_hash
-from qig.errors import ConfigError
+from qig.errors import ConfigError, QigError
 from qig.heap import give_back
 from qig.models import checkpoint
 from qig.store import Store, find_damage, write_json, write_manifest
@@ -155,13 +156,27 @@ class Stages:
         write_record(folder, config, keys, (self.checkpoint_hash, self.calibration_hash), device, stage, samples)
 
 
+@contextmanager
+def _room(device: torch.device, remedies: str) -> Iterator[None]:
+    """Raises QigError where the device's memory is too small; with remedies."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise QigError(f"the memory of {device} does not do: {str(error).splitlines()[0]} {remedies}") from error
+
+
 def _quantize(config: Config, device: torch.device, folder: Path, gradients: Callable | None) -> None:
     """Quantize into the stage's folder; its record also names what has no deterministic form."""
     from qig.calibrate import quantize
     from qig.determinism import strictly
     from qig.quantized import RECORD
 
-    without = strictly(config.seed, config.threads, lambda: quantize(config, device, folder, gradients))
+    fewer = f"calibration.tokens_per_batch={config.calibration.tokens_per_batch // 2}"
+    remedies = f"What is finished is kept. Try memory.activations=host (or disk), or {fewer}; plan=true foresees it"
+    with _room(device, remedies):
+        without = strictly(config.seed, config.threads, lambda: quantize(config, device, folder, gradients))
     found = json.loads((folder / RECORD).read_text())
     write_json(folder / RECORD, {**found, "without_deterministic_form": sorted(without)})
 
@@ -189,7 +204,8 @@ def _answered(config: Config, device: torch.device, quantized: Path | None, fold
 
     watch, processes, elsewhere = Stopwatch(device), config.evaluation.processes, {}
     watch.add("evaluation", spent(folder))
-    with PeakMemory(device) as memory, watch("evaluation"):
+    fewer = f"Try evaluation.batch_size={max(1, config.evaluation.batch_size // 2)} (answers anew: padding is another)"
+    with _room(device, fewer), PeakMemory(device) as memory, watch("evaluation"):
         if processes > 1:
             quant = None if quantized is None else config.quant
             job = Job(config.model, quant, quantized, config.evaluation, str(device), config.threads, folder)
