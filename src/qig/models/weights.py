@@ -32,14 +32,14 @@ def fill(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor], device: 
         if value.shape != old.shape:
             raise ModelError(f"weight {full} has shape {tuple(value.shape)}, config.json asks for {tuple(old.shape)}")
         refuse_non_finite(full, value)
-        set_module_tensor_to_device(module, name, device, value=value)
+        set_module_tensor_to_device(module, name, device, value=value, clear_cache=False)
 
 
 def empty(module: nn.Module, skip: str) -> None:
     """Send every parameter of the model back to the meta device, but for names that begin with ``skip``."""
     for name, parameter in list(module.named_parameters()):
         if not name.startswith(skip):
-            set_module_tensor_to_device(module, name, "meta", value=parameter)
+            set_module_tensor_to_device(module, name, "meta", value=parameter, clear_cache=False)
 
 
 @contextmanager
