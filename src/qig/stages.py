@@ -273,8 +273,8 @@ def _processor() -> str:
     card = idle_card()
     if card is not None:
         log.warning(
-            "device=auto: the processor does the work. %s: is its build for CUDA, and the driver new enough? "
-            "(python -c 'import torch; torch.cuda.init()' says why; device=cpu: no warning)",
+            "device=auto: the processor does the work. %s: is its build for CUDA, the driver new enough, and "
+            "was the job given a card? (python -c 'import torch; torch.cuda.init()' says why; device=cpu: no warning)",
             card,
         )
     return "cpu"

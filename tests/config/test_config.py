@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from qig.config import conf_dir, identity, schema
+from qig.config import conf_dir, identity, schema, sources
 from qig.config.nested import split_by_share
 from qig.config.recorded import recorded_config
 from qig.config.validation import baseline, needs_calibration, needs_gradients, resolve
@@ -360,6 +360,7 @@ def test_keys_change_with_the_checkpoints_content_the_device_and_the_code(compos
     on_a_card, elsewhere = (keys(compose("quant=w3a16", f"threads={n}"), device="cuda") for n in (1, 8))
     assert on_a_card == elsewhere  # the processor's threads decide nothing there
     monkeypatch.setattr(identity, "code_version", lambda parts: f"changed {parts}")
+    monkeypatch.setattr(identity, "quantization_code", lambda **kinds: f"changed {kinds}")
     assert all(a != b for a, b in zip(base, keys(config), strict=True))
 
 
@@ -368,12 +369,12 @@ def test_16_bit_results_depend_on_the_code_that_makes_the_model(compose, monkeyp
     """The 16-bit baseline is loaded and given its outliers by this code; its results do not outlive a change of it."""
     import shutil
 
-    shutil.copytree(identity.PACKAGE, tmp_path / "qig", ignore=shutil.ignore_patterns("checkpoints", "__pycache__"))
+    shutil.copytree(sources.PACKAGE, tmp_path / "qig", ignore=shutil.ignore_patterns("checkpoints", "__pycache__"))
     config = compose("method=none")
-    monkeypatch.setattr(identity, "PACKAGE", tmp_path / "qig")
+    monkeypatch.setattr(sources, "PACKAGE", tmp_path / "qig")
 
     def now():
-        identity.code_version.cache_clear()
+        sources.code_version.cache_clear()
         return keys(config)
 
     try:
@@ -382,7 +383,7 @@ def test_16_bit_results_depend_on_the_code_that_makes_the_model(compose, monkeyp
             stream.write("\n# changed\n")
         assert before[1] != now()[1]
     finally:
-        identity.code_version.cache_clear()
+        sources.code_version.cache_clear()
 
 
 def test_sixteen_bits_have_one_identity_whatever_the_method(compose):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pkgutil import resolve_name
 
 import pytest
 
@@ -33,6 +34,7 @@ def test_command(tmp_path):
 
 @pytest.mark.parametrize(("group", "name", "member"), MEMBERS, ids=[f"{g}/{n}" for g, n, _ in MEMBERS])
 def test_everything_has_a_row_of_its_own(group, name, member):
+    member = resolve_name(member)
     about = member.about
     assert isinstance(about, About) and "about" in vars(member)  # not inherited from what it extends
     found = [row for row in rows(page()) if row[0] == name and len(row) == 5]

@@ -8,47 +8,19 @@ and how often they are shown does not enter.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
+from qig.config.digest import digest
 from qig.config.schema import Config
+from qig.config.sources import EVALUATION_CODE, code_version, quantization_code
 from qig.config.validation import needs_calibration
 from qig.data.python_docs import EVALUATION, content_hash
 
-PACKAGE = Path(__file__).resolve().parents[1]
-QUANTIZATION_CODE = (
-    "blockwise", "calibrate.py", "data", "determinism.py", "equalization", "models/*.py", "quantization",
-    "quantized.py", "rounding", "sensitivity",
-)  # fmt: skip
-# Of the models: what loads the 16-bit one.
-EVALUATION_CODE = (
-    "evaluation", "data/digitgrid", "data/python_docs.py", "determinism.py", "models/*.py", "quantized.py"
-)  # fmt: skip
 COMPUTING = ("torch", "torchvision", "transformers", "tokenizers", "numpy", "pillow", "datasets")
 BENCHMARKING = (*COMPUTING, "lmms-eval", "qwen-vl-utils")
-
-
-def digest(value: Any) -> str:
-    """16 hexadecimal digits of the SHA-256 of the canonical JSON of ``value``."""
-    text = json.dumps(value, sort_keys=True, default=lambda v: asdict(v) if is_dataclass(v) else str(v))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@cache
-def code_version(parts: tuple[str, ...]) -> str:
-    """Hash of the package's Python and YAML sources under the named folders or patterns."""
-    files = {
-        file
-        for part in parts
-        for file in (PACKAGE.glob(part) if "*" in part or part.endswith(".py") else (PACKAGE / part).rglob("*"))
-        if file.suffix in (".py", ".yaml")
-    }
-    return digest({str(f.relative_to(PACKAGE)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)})
 
 
 @cache
@@ -72,6 +44,9 @@ def quantized_key(config: Config, model: dict[str, Any], calibration: str | None
     if config.quant.weights is None:
         return None
     data_driven = needs_calibration(config)
+    methods = {"equalization": config.equalization.kind, "rounding": config.rounding.kind}
+    if data_driven:
+        methods["sensitivity"] = config.sensitivity.kind
     return digest(
         {
             "model": model,
@@ -81,7 +56,7 @@ def quantized_key(config: Config, model: dict[str, Any], calibration: str | None
             "sensitivity": config.sensitivity if data_driven else None,
             "calibration": [config.calibration, calibration] if data_driven else None,
             "seed": config.seed if data_driven else None,
-            "code": code_version(QUANTIZATION_CODE),
+            "code": quantization_code(**methods),
             "versions": versions(COMPUTING),
         }
     )
@@ -94,7 +69,7 @@ def gradients_key(config: Config, model: dict[str, Any], calibration: str) -> st
             "model": model,
             "calibration": [config.calibration, calibration],
             "seed": config.seed,
-            "code": code_version(QUANTIZATION_CODE),
+            "code": quantization_code(),
             "versions": versions(COMPUTING),
         }
     )

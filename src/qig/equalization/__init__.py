@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from qig.config.schema import Equalization
-from qig.equalization.equalizer import Equalizer
-from qig.equalization.grid_search import GridSearch
-from qig.equalization.learned import LearnedScales
-from qig.equalization.smoothquant import SmoothQuant
-from qig.errors import ConfigError, choices
+from typing import TYPE_CHECKING
 
-EQUALIZERS: dict[str, type[Equalizer]] = {
-    "smoothquant": SmoothQuant,
-    "grid": GridSearch,
-    "learned": LearnedScales,
+from qig.config.schema import Equalization
+from qig.named import named
+
+if TYPE_CHECKING:
+    from qig.equalization.equalizer import Equalizer
+
+EQUALIZERS = {
+    "smoothquant": "qig.equalization.smoothquant:SmoothQuant",
+    "grid": "qig.equalization.grid_search:GridSearch",
+    "learned": "qig.equalization.learned:LearnedScales",
 }
 
 
@@ -20,6 +21,4 @@ def equalizer(config: Equalization) -> Equalizer | None:
     """The method that the configuration names; ``None`` for no equalization."""
     if config.kind == "none":
         return None
-    if config.kind not in EQUALIZERS:
-        raise ConfigError(choices(config.kind, ["none", *EQUALIZERS], "equalization"))
-    return EQUALIZERS[config.kind](config)
+    return named(config.kind, EQUALIZERS, "equalization")(config)

@@ -41,7 +41,9 @@ def resolve(path: str) -> Path:
 
 def _converted(directory: Path) -> Path:
     """The native form of an InternVL2 directory, kept in the cache under the hash of what made it, and of what."""
-    from qig.config.identity import code_version, digest, versions
+    from qig.config.digest import digest
+    from qig.config.identity import versions
+    from qig.config.sources import code_version
     from qig.models.internvl2 import convert
     from qig.store import Store
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -76,10 +77,10 @@ def page() -> str:
     return "\n".join([HEAD, *(f"## {title}\n\n{table}\n" for title, table in tables), CHOICES])
 
 
-def _registry(registry: Mapping[str, type], none: str | None = None) -> str:
+def _registry(registry: Mapping[str, str], none: str | None = None) -> str:
     rows = [] if none is None else [("none", none, "0", "nothing", "-")]
     for name, member in registry.items():
-        about: About = member.about
+        about: About = resolve_name(member).about
         rows.append((name, f"`{about.formula}`", about.cost, about.needs, about.source))
     return _table(("name", "formula", "cost", "needs", "source"), rows)
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from qig.config.schema import Rounding
-from qig.errors import ConfigError, choices
-from qig.rounding.clipped import ClippedNearest
-from qig.rounding.nearest import Nearest
-from qig.rounding.rounder import Rounder
-from qig.rounding.second_order import Gptaq, Gptq
+from typing import TYPE_CHECKING
 
-ROUNDERS: dict[str, type[Rounder]] = {
-    "nearest": Nearest,
-    "clipped": ClippedNearest,
-    "gptq": Gptq,
-    "gptaq": Gptaq,
+from qig.config.schema import Rounding
+from qig.named import named
+
+if TYPE_CHECKING:
+    from qig.rounding.rounder import Rounder
+
+ROUNDERS = {
+    "nearest": "qig.rounding.nearest:Nearest",
+    "clipped": "qig.rounding.clipped:ClippedNearest",
+    "gptq": "qig.rounding.second_order:Gptq",
+    "gptaq": "qig.rounding.second_order:Gptaq",
 }
 
 
 def rounder(config: Rounding) -> Rounder:
     """The method that the configuration names."""
-    if config.kind not in ROUNDERS:
-        raise ConfigError(choices(config.kind, ROUNDERS, "rounding"))
-    return ROUNDERS[config.kind](config)
+    return named(config.kind, ROUNDERS, "rounding")(config)

@@ -22,7 +22,7 @@ def test_resolved_to_its_conversion(tmp_path, monkeypatch, text):
     made = (found / "config.json").stat().st_mtime_ns
     assert checkpoint.resolve(str(folder)) == found and (found / "config.json").stat().st_mtime_ns == made
     with monkeypatch.context() as patch:  # another version of what converts, another conversion
-        patch.setattr("qig.config.identity.code_version", lambda parts: f"changed {parts}")
+        patch.setattr("qig.config.sources.code_version", lambda parts: f"changed {parts}")
         assert checkpoint.resolve(str(folder)) != found
     loaded = load(Model("x", str(folder), "float32", Outliers(0.0, 0)), torch.device("cpu"))
     assert len(loaded.blocks) and loaded.image_token_ids

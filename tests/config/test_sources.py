@@ -1,0 +1,101 @@
+"""Which of the package's files are part of a quantized model's identity: those that it was computed with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from qig.config import sources
+from qig.sensitivity import ESTIMATORS
+
+CHOICES = [
+    {"equalization": "none", "rounding": "nearest"},
+    {"equalization": "none", "rounding": "gptaq", "sensitivity": "attention"},
+    {"equalization": "learned", "rounding": "clipped", "sensitivity": "modality_gradient"},
+    {"equalization": "grid", "rounding": "nearest", "sensitivity": "qig"},
+]
+IMPORTED = """
+import json, sys
+from pkgutil import resolve_name
+import qig.calibrate, qig.quantized
+from qig.config.sources import METHODS
+chosen = json.loads(sys.argv[1])
+for group, kind in chosen.items():
+    if kind != "none":
+        resolve_name(METHODS[group][kind])
+inside = tuple(f"qig.{group}." for group in METHODS)
+print(json.dumps([name for name in sys.modules if name.startswith(inside)]))
+"""
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the package's sources that may be changed; forgets what was known of them."""
+    folder = tmp_path / "qig"
+    shutil.copytree(sources.PACKAGE, folder, ignore=shutil.ignore_patterns("checkpoints", "__pycache__"))
+    with patch.object(sources, "PACKAGE", folder):
+        yield folder
+    sources.quantization_code.cache_clear()
+
+
+def codes() -> list[str]:
+    sources.quantization_code.cache_clear()
+    return [sources.quantization_code(**kinds) for kinds in CHOICES]
+
+
+def change(file) -> list[bool]:
+    """Of which of the choices the identity changes with a file."""
+    before = codes()
+    with file.open("a") as stream:
+        stream.write("\n# changed\n")
+    return [one != other for one, other in zip(before, codes(), strict=True)]
+
+
+@pytest.mark.parametrize("kinds", CHOICES, ids=lambda kinds: "+".join(kinds.values()))
+def test_what_python_imports_for_a_run_is_in_its_identity(kinds):
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, json.dumps(kinds)], capture_output=True, text=True, check=True
+    )
+    imported = {name.replace(".", "/") + ".py" for name in json.loads(done.stdout)}
+    hashed: set[Path] = set()
+    sources.quantization_code.cache_clear()
+    with patch.object(sources, "_hash", hashed.update):
+        sources.quantization_code(**kinds)
+    sources.quantization_code.cache_clear()
+    names = {str(file.relative_to(sources.PACKAGE.parent)) for file in hashed}
+    assert imported and imported == {name for name in names if name.split("/")[1] in sources.METHODS}
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("blockwise/run.py", [True, True, True, True]),
+        ("sensitivity/weights.py", [True, True, True, True]),
+        ("sensitivity/integral.py", [False, False, False, True]),
+        ("sensitivity/attention.py", [False, True, False, False]),
+        ("equalization/error.py", [False, False, True, True]),
+        ("rounding/gptq.py", [False, True, False, False]),
+        ("report/cells.py", [False, False, False, False]),
+    ],
+)
+def test_a_file_counts_where_it_computes(package, file, changes):
+    assert change(package / file) == changes
+
+
+def test_a_method_more_changes_no_other(package):
+    before = codes()
+    (package / "sensitivity" / "mine.py").write_text("class Mine:\n    pass\n")
+    table = package / "sensitivity" / "__init__.py"
+    line = '    "mine": "qig.sensitivity.mine:Mine",'
+    table.write_text(table.read_text().replace("ESTIMATORS = {", f"ESTIMATORS = {{\n{line}"))
+    assert codes() == before
+    with patch.dict(sources.METHODS, sensitivity={**ESTIMATORS, "mine": "qig.sensitivity.mine:Mine"}):
+        first = sources.quantization_code(sensitivity="mine")
+        assert change(package / "sensitivity" / "mine.py") == [False] * len(CHOICES)
+        assert sources.quantization_code(sensitivity="mine") != first
