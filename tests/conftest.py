@@ -45,7 +45,7 @@ def nothing_twice_for_small_runs():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("qig.stages.give_back", lambda: None)
-        patch.setattr("qig.stages.ruled_out", functools.cache(ruled_out))
+        patch.setattr("qig.devices.ruled_out", functools.cache(ruled_out))
         yield
 
 

@@ -8,7 +8,7 @@ import torch
 
 from qig import accelerator
 from qig.accelerator import idle_card, ruled_out
-from qig.stages import device_name
+from qig.devices import device_name
 
 CUDA = {"cuda": "13.2", "hip": None, "rocm": None, "xpu": None}
 
@@ -62,9 +62,9 @@ def test_a_card_that_torch_cannot_use_is_told(monkeypatch, tmp_path, caplog):
     (tmp_path / "nvidia0").touch()
     assert idle_card(tmp_path) == f"{tmp_path / 'nvidia0'} is there, but torch {torch.__version__} cannot use it"
     for sees_nothing in (True, False):  # a build for the processor; a driver that torch cannot use
-        monkeypatch.setattr("qig.stages.ruled_out", lambda ruled=sees_nothing: ruled)
+        monkeypatch.setattr("qig.devices.ruled_out", lambda ruled=sees_nothing: ruled)
         monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-        monkeypatch.setattr("qig.stages.idle_card", lambda: idle_card(tmp_path))
+        monkeypatch.setattr("qig.devices.idle_card", lambda: idle_card(tmp_path))
         caplog.clear()
         assert device_name("auto") == "cpu" and "nvidia0 is there" in caplog.text
         caplog.clear()

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from qig.devices import check_processes, device_name
 from qig.errors import ConfigError, QigError
-from qig.stages import _answered, _quantize, check_processes, device_name
+from qig.evaluated import _answered
+from qig.stages import _quantize
 
 KINDS = ("quantized", "evaluation", "runs")
 
@@ -70,7 +72,7 @@ def test_a_device_without_float64_is_not_taken(monkeypatch):
         return empty(*size, dtype=dtype)
 
     monkeypatch.setattr(torch, "empty", without_float64)
-    monkeypatch.setattr("qig.stages.ruled_out", lambda: False)
+    monkeypatch.setattr("qig.devices.ruled_out", lambda: False)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("mps"))
     assert device_name("auto") == "cpu"

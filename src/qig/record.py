@@ -65,6 +65,7 @@ def write_record(
                 "gradients": keys.gradients,
                 "quantized": keys.quantized,
                 "evaluation": keys.evaluation,
+                "parts": evaluated.get("parts", []),
             },
             "checkpoint": {
                 "path": config.model.path,

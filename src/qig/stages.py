@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qig.accelerator import idle_card, ruled_out
 from qig.config import identity
 from qig.config.schema import Config
 from qig.config.validation import needs_calibration, needs_gradients
 from qig.data.sets import content_hash
-from qig.errors import ConfigError, QigError
+from qig.devices import check_processes, device_name, enough_memory
+from qig.errors import ConfigError
+from qig.evaluated import evaluate, join, parts
 from qig.heap import give_back
 from qig.models import checkpoint
-from qig.store import Store, find_damage, write_json, write_manifest
+from qig.store import Store, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -146,25 +147,30 @@ class Stages:
             stage, _ = self.store.make(
                 "quantized", keys.quantized, lambda f: _quantize(config, device, f, shared), resumable=True
             )
-        text = [config.evaluation.text.corpus] if config.evaluation.text is not None else []
-        tasks = ", ".join([*config.evaluation.tasks, *text])
-        log.info("%s: evaluating on %s: %s", title, device, tasks)
-        samples, _ = self.store.make(
-            "evaluation", keys.evaluation, lambda f: _evaluate(config, device, stage, f), resumable=True
-        )
+        samples = self._evaluation(config, keys, device, stage, title)
         check_answers(read_samples(samples), config.evaluation)
         write_record(folder, config, keys, (self.checkpoint_hash, self.calibration_hash), device, stage, samples)
 
 
-@contextmanager
-def _room(device: torch.device, remedies: str) -> Iterator[None]:
-    """Raises QigError where the device's memory is too small; with remedies."""
-    import torch
+    def _evaluation(
+        self, config: Config, keys: Keys, device: torch.device, quantized: Path | None, title: str
+    ) -> Path:
+        """The folder of the answers to all tasks. Each task's are an artefact of their own."""
 
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise QigError(f"the memory of {device} does not do: {str(error).splitlines()[0]} {remedies}") from error
+        def one(config: Config, key: str) -> Path:
+            asked = [*config.evaluation.tasks, *([config.evaluation.text.corpus] if config.evaluation.text else [])]
+            log.info("%s: evaluating on %s: %s", title, device, ", ".join(asked))
+            build = partial(evaluate, config, device, quantized)
+            return self.store.make("evaluation", key, build, resumable=True)[0]
+
+        alone = [replace(config, evaluation=part) for part in parts(config.evaluation)]
+        if len(alone) == 1:
+            return one(config, keys.evaluation)
+
+        def together(folder: Path) -> None:
+            join([one(part, self.keys(part).evaluation) for part in alone], folder)
+
+        return self.store.make("evaluation", keys.evaluation, together)[0]
 
 
 def _quantize(config: Config, device: torch.device, folder: Path, gradients: Callable | None) -> None:
@@ -175,106 +181,7 @@ def _quantize(config: Config, device: torch.device, folder: Path, gradients: Cal
 
     fewer = f"calibration.tokens_per_batch={config.calibration.tokens_per_batch // 2}"
     remedies = f"What is finished is kept. Try memory.activations=host (or disk), or {fewer}; plan=true foresees it"
-    with _room(device, remedies):
+    with enough_memory(device, remedies):
         without = strictly(config.seed, config.threads, lambda: quantize(config, device, folder, gradients))
     found = json.loads((folder / RECORD).read_text())
     write_json(folder / RECORD, {**found, "without_deterministic_form": sorted(without)})
-
-
-def _evaluate(config: Config, device: torch.device, quantized: Path | None, folder: Path) -> None:
-    """Benchmark the 16-bit model, or the one that the quantized stage's folder holds.
-
-    Results get their checksums before the journal goes: killed at any moment, an evaluation loses one batch at most.
-    """
-    from qig.evaluation.journal import FOLDER, discard
-
-    if find_damage(folder) is not None:
-        _answered(config, device, quantized, folder)
-        write_manifest(folder, without=FOLDER)
-    discard(folder)
-
-
-def _answered(config: Config, device: torch.device, quantized: Path | None, folder: Path) -> None:
-    from qig.blockwise.timing import PeakMemory, Stopwatch, larger
-    from qig.determinism import prepare
-    from qig.evaluation.journal import spent
-    from qig.evaluation.parallel import RESULT, Job, evaluate_into, launch
-    from qig.models.loading import load
-    from qig.quantized import apply_quantized
-
-    watch, processes, elsewhere = Stopwatch(device), config.evaluation.processes, {}
-    watch.add("evaluation", spent(folder))
-    fewer = f"Try evaluation.batch_size={max(1, config.evaluation.batch_size // 2)} (answers anew: padding is another)"
-    with _room(device, fewer), PeakMemory(device) as memory, watch("evaluation"):
-        if processes > 1:
-            quant = None if quantized is None else config.quant
-            job = Job(config.model, quant, quantized, config.evaluation, str(device), config.threads, folder)
-            give_back()  # the first of them works where this one did
-            elsewhere = launch(job, processes)
-        else:
-            prepare(config.evaluation.seed, config.threads)
-            loaded = load(config.model, device)
-            if quantized is not None:
-                apply_quantized(loaded, config.quant, quantized)
-            evaluate_into(folder, loaded, config.evaluation)
-    found = json.loads((folder / RESULT).read_text())
-    found["timings"] = watch.seconds
-    found["memory"] = larger(memory.so_far(), elsewhere)
-    write_json(folder / RESULT, found)
-
-
-def check_processes(processes: int, device: str) -> None:
-    """Evaluation by several processes gives each an accelerator of its own; on the processor they share the cores.
-
-    Raises:
-        ConfigError: there are fewer accelerators.
-    """
-    if device == "cpu" or processes == 1:
-        return
-    import torch
-
-    count = torch.accelerator.device_count()
-    if processes > count:
-        raise ConfigError(f"evaluation.processes={processes}: each takes a device of its own, and {count} can be seen")
-
-
-def device_name(configured: str) -> str:
-    """The device that the configuration means; ``auto`` is the first accelerator that will do, else ``cpu``.
-
-    It has to have float64, in which errors, moments and integrals are added: Apple's (``mps``) does not.
-
-    Raises:
-        ConfigError: torch does not know the device, it is not there, or has no float64.
-    """
-    if configured == "cpu":
-        return "cpu"
-    if configured == "auto" and ruled_out():
-        return _processor()  # a run that the store answers then starts without torch
-
-    import torch
-
-    found = configured
-    if configured == "auto":
-        found = torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
-    try:
-        torch.empty(0, dtype=torch.float64, device=found)
-    except (RuntimeError, AssertionError, TypeError) as error:  # the last: no float64
-        if configured == "auto":
-            return _processor()
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"device={configured!r} cannot be used ({reason}); choose auto, cpu, or one that is there"
-        ) from error
-    return _processor() if configured == "auto" and found == "cpu" else found
-
-
-def _processor() -> str:
-    """What ``device=auto`` ends in for want of better; told where a graphics card is there that torch cannot use."""
-    card = idle_card()
-    if card is not None:
-        log.warning(
-            "device=auto: the processor does the work. %s: is its build for CUDA, the driver new enough, and "
-            "was the job given a card? (python -c 'import torch; torch.cuda.init()' says why; device=cpu: no warning)",
-            card,
-        )
-    return "cpu"

@@ -95,3 +95,15 @@ def test_who_ends_while_runs_are_read_is_counted_as_at_work(littered, monkeypatc
     monkeypatch.setattr("qig.runs.prune.all_runs", lambda store: order.append("runs") or ([], []))
     waste(littered)
     assert order[:2] == ["live", "runs"]
+
+
+def test_answers_that_are_part_of_a_runs_stay(littered, ask):
+    """Runs that ask one task more use them."""
+    (littered / "evaluation" / "part").mkdir()
+    (littered / "evaluation" / "part" / "samples.jsonl").write_text("{}")
+    assert "evaluation/part" in ask("prune")[1]
+    file = littered / "runs" / "aaa" / "record.json"
+    record = json.loads(file.read_text())
+    record["stages"]["parts"] = ["part"]
+    file.write_text(json.dumps(record))
+    assert "evaluation/part" not in ask("prune")[1]

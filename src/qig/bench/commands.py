@@ -18,8 +18,8 @@ from qig.bench.scaling import rows as scaling_rows
 from qig.bench.scaling import scaling as points
 from qig.bench.startup import startup as starts
 from qig.bench.work import Work, of_model, of_shape
+from qig.devices import device_name
 from qig.errors import QigError
-from qig.stages import device_name
 
 
 def _seconds(device: torch.device) -> str:

@@ -42,9 +42,9 @@ def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
     from qig.config.rules import check
     from qig.config.threads import available_threads
     from qig.determinism import prepare
+    from qig.devices import device_name
     from qig.environment import quiet
     from qig.quantized import content_of, load_checkpoint
-    from qig.stages import device_name
 
     from .journal import discard
     from .parallel import evaluate_into, own_device, read_samples

@@ -183,8 +183,8 @@ def _options(arguments: tuple) -> dict:
 
 
 def _load(checkpoint: str, device: str | None):
+    from qig.devices import device_name
     from qig.quantized import load_checkpoint
-    from qig.stages import device_name
 
     loaded = load_checkpoint(checkpoint, own_device(device or device_name("auto")))
     return loaded.model, loaded.processor

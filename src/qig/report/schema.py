@@ -51,6 +51,7 @@ class Stages(TypedDict):
     gradients: NotRequired[Key | None]
     quantized: NotRequired[Key | None]
     evaluation: Key
+    parts: NotRequired[list[Key]]
 
 
 class Git(TypedDict):

@@ -96,6 +96,7 @@ def waste(store: Path) -> list[Waste]:
             f"folders, or run their commands again: {'; '.join(problems[:3])}"
         )
     needed = {(kind, key) for one in runs for kind, key in stages(one).items()}
+    needed |= {("evaluation", part) for one in runs for part in one.record["stages"].get("parts", ())}
     found = []
     for kind in KINDS:
         if kind != "runs" and not live:  # while a run is at work, what its record will refer to is not known

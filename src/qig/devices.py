@@ -1,0 +1,84 @@
+"""The device that does the work: which one is meant, whether it is there, and whether its memory does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from qig.accelerator import idle_card, ruled_out
+from qig.errors import ConfigError, QigError
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+
+def check_processes(processes: int, device: str) -> None:
+    """Evaluation by several processes gives each an accelerator of its own; on the processor they share the cores.
+
+    Raises:
+        ConfigError: there are fewer accelerators.
+    """
+    if device == "cpu" or processes == 1:
+        return
+    import torch
+
+    count = torch.accelerator.device_count()
+    if processes > count:
+        raise ConfigError(f"evaluation.processes={processes}: each takes a device of its own, and {count} can be seen")
+
+
+def device_name(configured: str) -> str:
+    """The device that the configuration means; ``auto`` is the first accelerator that will do, else ``cpu``.
+
+    It has to have float64, in which errors, moments and integrals are added: Apple's (``mps``) does not.
+
+    Raises:
+        ConfigError: torch does not know the device, it is not there, or has no float64.
+    """
+    if configured == "cpu":
+        return "cpu"
+    if configured == "auto" and ruled_out():
+        return _processor()  # a run that the store answers then starts without torch
+
+    import torch
+
+    found = configured
+    if configured == "auto":
+        found = torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
+    try:
+        torch.empty(0, dtype=torch.float64, device=found)
+    except (RuntimeError, AssertionError, TypeError) as error:  # the last: no float64
+        if configured == "auto":
+            return _processor()
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device={configured!r} cannot be used ({reason}); choose auto, cpu, or one that is there"
+        ) from error
+    return _processor() if configured == "auto" and found == "cpu" else found
+
+
+def _processor() -> str:
+    """What ``device=auto`` ends in for want of better; told where a graphics card is there that torch cannot use."""
+    card = idle_card()
+    if card is not None:
+        log.warning(
+            "device=auto: the processor does the work. %s: is its build for CUDA, the driver new enough, and "
+            "was the job given a card? (python -c 'import torch; torch.cuda.init()' says why; device=cpu: no warning)",
+            card,
+        )
+    return "cpu"
+
+
+@contextmanager
+def enough_memory(device: torch.device, remedies: str) -> Iterator[None]:
+    """Raises QigError, with remedies, where the device's memory is too small."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise QigError(f"the memory of {device} does not do: {str(error).splitlines()[0]} {remedies}") from error
