@@ -298,6 +298,7 @@ EFFECTS = {
     "equalization.scope=linear": ALL,
     "equalization.loss=mae": ALL,
     "equalization.stream=quantized": ALL,
+    "equalization.stream=both": ALL,
     "equalization.statistic=weighted": ALL,
     "equalization.early_stop=false": ALL,  # not the scales, but the record of the search
     "equalization.share_attn_out=true": ALL,

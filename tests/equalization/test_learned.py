@@ -50,8 +50,8 @@ def make_view(site: str, setting: str, seed: int = 0):
     return view, weights
 
 
-def true_error(view, weights, scale, loss: str = "mse") -> float:
-    """The weighted module error of a scale, sample by sample, with NumPy's grids."""
+def true_error(view, weights, scale, loss: str = "mse", tried=None) -> float:
+    """The weighted module error of a scale, sample by sample, with NumPy's grids. ``tried``: what is quantized."""
     site, grid = view.site.name, view.setting.weights
     exact = toy.weights_of(view.block)
     s = scale.double().numpy()
@@ -61,12 +61,12 @@ def true_error(view, weights, scale, loss: str = "mse") -> float:
         quantized[name] = torch.from_numpy(fake)
     f, _ = toy.FUNCTIONS[site]
     total = 0.0
-    for call, weight in zip(view.calls, weights, strict=True):
-        for row, x in enumerate(call.x):
-            divided = x.numpy() / s
+    for call, seen, weight in zip(view.calls, tried or view.calls, weights, strict=True):
+        for row, (x, x_tried) in enumerate(zip(call.x, seen.x, strict=True)):
+            divided = x_tried.numpy() / s
             if view.setting.activations is not None:
                 divided = fake_activation(divided, view.setting.activations.bits)
-            error = f(x, exact) - f(x, quantized, torch.from_numpy(divided))
+            error = f(x, exact) - f(x_tried, quantized, torch.from_numpy(divided))
             error = error**2 if loss == "mse" else error.abs()
             total += float((error.mean(-1) * weight[row]).sum())
     return total
@@ -145,6 +145,23 @@ def test_stream():
         assert not method(config(stream="exact")).needs_quantized_stream
 
 
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("site", SITES)
+def test_both_streams(site, setting):
+    """``stream: both``: the exact f on x beside quantized linears on x_q, whose statistic the scales are made of."""
+    view, weights = make_view(site, setting)
+    method = GridSearch(config(stream="both", loss="mae"))
+    found = method.scale(view, weights)
+    assert method.needs_quantized_stream
+    on_quantized = GridSearch(config(stream="quantized")).scale(replace(view), weights)
+    x_q = torch.cat([call.x[kinds != 0] for call, kinds in zip(view.quantized_calls, view.kinds, strict=True)])
+    for exponent, loss in zip(found.exponents, found.losses, strict=True):
+        scale = (x_q.abs().mean(0) ** exponent).clamp(min=1e-4)
+        scale = scale / (scale.max() * scale.min()).sqrt()
+        assert loss == pytest.approx(true_error(view, weights, scale, "mae", view.quantized_calls), rel=1e-4)
+    assert found.losses != on_quantized.losses
+
+
 @given(st.integers(0, 10_000), st.sampled_from([(3, False, 4), (2, False, None), (4, True, None), (8, True, 6)]))
 def test_straight_through_values_are_those_of_the_grid_bit_for_bit(seed, grid):
     generator = torch.Generator().manual_seed(seed)
@@ -203,7 +220,7 @@ def test_gradients_of_the_grid_are_finite_differences_with_the_roundings_kept(gr
 @pytest.mark.parametrize("site", SITES)
 def test_the_differentiated_error_is_the_searchs(site, setting):
     view, weights = make_view(site, setting)
-    error = SiteError(view, config(), weights)
+    error = SiteError(view, config(), weights, view)
     start = torch.linspace(-0.5, 0.5, view.calls[0].x.shape[-1])
     logarithm, total = start.clone().requires_grad_(), 0.0
     for index in range(len(view.calls)):

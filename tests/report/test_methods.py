@@ -65,4 +65,4 @@ def test_presets_and_their_choices(compose):
             config.sensitivity.kind, config.equalization.kind, config.rounding.kind,
         ]  # fmt: skip
     row = next(row for row in rows(page()) if row[0] == "mbq_release")
-    assert row[4] == "`equalization.loss=mae`"
+    assert row[4] == "`equalization.loss=mae`, `equalization.stream=${by_setting:exact,both}`"

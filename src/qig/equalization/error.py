@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,15 +22,16 @@ class SiteError:
     """Error of one site's output when its linears are replaced; err is a token's mean error over output channels.
 
     Args:
-        view: the site; ``calls`` are those of the stream on which the error is measured.
+        view: the site; ``calls`` are those of the stream on which quantized linears are tried.
         config: ``scope`` module compares f's output, linear the outputs ``W x`` themselves; ``loss`` mse or mae.
         weights: lambda ``[batch, tokens]`` per micro-batch.
+        target: the site with the calls whose exact outputs are compared with.
 
     Raises:
         NonFiniteError: the exact output is not a number; names block, site and sample.
     """
 
-    def __init__(self, view: SiteView, config: GridEqualization, weights: list[Tensor]) -> None:
+    def __init__(self, view: SiteView, config: GridEqualization, weights: list[Tensor], target: SiteView) -> None:
         self.view = view
         self.weights = weights
         self.error = ERRORS[config.loss]
@@ -39,13 +41,8 @@ class SiteError:
             name: linear for name, linear in view.setting.selected(view.block).items() if name in view.site.consumers
         }
         with torch.no_grad():
-            self.exact = view.outputs if module else view.shelf(self._exact(i) for i in range(len(view.calls)))
-
-    def _exact(self, index: int) -> Tensor:
-        y = _linear_output(self.view, self.view.calls[index])
-        with located(self.view.index, self.view.site.name):
-            refuse_non_finite("outputs", y, self.view.samples[index], self.view.real[index])
-        return y
+            known = map(partial(_exact, target), range(len(target.calls)))
+            self.exact = target.outputs if module else view.shelf(known)
 
     def of_batch(self, index: int, replacements: Mapping[str, nn.Module]) -> Tensor:
         """The weighted error of one micro-batch, a float32 scalar."""
@@ -67,6 +64,13 @@ class SiteError:
             if so_far > bound:
                 break
         return so_far
+
+
+def _exact(view: SiteView, index: int) -> Tensor:
+    y = _linear_output(view, view.calls[index])
+    with located(view.index, view.site.name):
+        refuse_non_finite("outputs", y, view.samples[index], view.real[index])
+    return y
 
 
 def _module_output(view: SiteView, call: Call) -> Tensor:

@@ -29,22 +29,23 @@ class GridSearch(Equalizer):
             "s = argmin over r of sum_{n,t} lambda err; s_r = mean|x|^r / sqrt(max s min s), r = 0, 0.05, .., 0.95"
         ),
         cost="1 forward, and at most 1 per grid point (20)",
-        needs="token weights; the quantized stream if `stream: quantized`",
+        needs="token weights; the quantized stream unless `stream: exact`",
         source="AWQ, arXiv 2306.00978; weighted as in MBQ and QIG",
     )
     needs_weights = True
 
     @property
     def needs_quantized_stream(self) -> bool:
-        return self.config.stream == "quantized"
+        return self.config.stream != "exact"
 
     def scale(self, view: SiteView, weights: list[Tensor] | None) -> Scale:
-        view = self.on_stream(view)
-        return self.search(view, SiteError(view, self.config, weights))
+        error = self.site_error(view, weights)
+        return self.search(error.view, error)
 
-    def on_stream(self, view: SiteView) -> SiteView:
-        """The view with the calls of the stream on which errors are measured."""
-        return replace(view, calls=view.quantized_calls) if self.config.stream == "quantized" else view
+    def site_error(self, view: SiteView, weights: list[Tensor]) -> SiteError:
+        """The error on the configured stream; ``both``: f with quantized weights on x_q beside the exact f on x."""
+        tried = replace(view, calls=view.quantized_calls) if self.needs_quantized_stream else view
+        return SiteError(tried, self.config, weights, view if self.config.stream == "both" else tried)
 
     def search(self, view: SiteView, error: SiteError) -> Scale:
         """The best power of the activation statistic; one whose error is not a number is out, and the log says so.

@@ -14,7 +14,6 @@ from torch import Tensor
 from qig.about import About
 from qig.blockwise.site import SiteView
 from qig.equalization.equalizer import Scale
-from qig.equalization.error import SiteError
 from qig.equalization.grid_search import GridSearch, finite
 from qig.finite import located, refuse_non_finite
 from qig.models.folding import shared
@@ -27,13 +26,13 @@ class LearnedScales(GridSearch):
             "grid's result; the best seen is kept"
         ),
         cost="the grid's, and per step (30) 2 forward and 1 backward",
-        needs="token weights; the quantized stream if `stream: quantized`",
+        needs="token weights; the quantized stream unless `stream: exact`",
         source="this project; scales learned by gradient as in OmniQuant, arXiv 2308.13137",
     )
 
     def scale(self, view: SiteView, weights: list[Tensor] | None) -> Scale:
-        view = self.on_stream(view)
-        error = SiteError(view, self.config, weights)
+        error = self.site_error(view, weights)
+        view = error.view
         start = self.search(view, error)
         best, least = start.value, min(map(finite, start.losses))
         logarithm = best.log().clone().requires_grad_()

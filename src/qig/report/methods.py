@@ -61,8 +61,8 @@ CHOICES = """## Where papers are silent, or codes do otherwise
   not applied, the gradient goes through the exact branch alone, activations are quantized within f, scores are a
   thousand times as large, and the search reads x_q. Each is a value of `conf/sensitivity/qig_release.yaml` and
   `conf/method/qig_release.yaml`.
-* The released MBQ (`mbq_release`) takes the absolute error; in W4A8 its code also compares f(x_q) with f(x), which no
-  option here does.
+* The released MBQ (`mbq_release`) takes the absolute error; in W4A8 it compares f(x) with what quantized linears make
+  of x_q, whose statistic it takes, too (`equalization.stream=both`).
 """
 
 

@@ -31,7 +31,9 @@ class SmoothQuantEqualization(Equalization):
 class GridEqualization(Equalization):
     """Scales mean|x|^r for ``points`` exponents r from 0 in steps of ``step``; the least weighted error wins.
 
-    ``stream``: whose inputs the error is measured on. ``statistic``: mean |x| over tokens, or weighted by lambda.
+    ``stream``: whose inputs the exact f sees and the quantized one, too; ``both``: the exact f sees the exact stream's,
+    the quantized f, and the statistic, the quantized stream's. ``statistic``: mean |x| over tokens, or weighted by
+    lambda.
     ``early_stop``: give up exponents that cannot win; changes no scale, but leaves gaps in the curve of errors.
     """
 
@@ -39,7 +41,7 @@ class GridEqualization(Equalization):
     step: float = MISSING
     scope: Literal["module", "linear"] = MISSING
     loss: Literal["mse", "mae"] = MISSING
-    stream: Literal["exact", "quantized"] = MISSING
+    stream: Literal["exact", "quantized", "both"] = MISSING
     statistic: Literal["mean", "weighted"] = MISSING
     early_stop: bool = MISSING
 
