@@ -77,15 +77,18 @@ def test_logits_stay_and_the_scale_is_constant_within_a_group(shipped, digit_sam
         assert float((one - other)[batch.real].abs().max()) < 1e-5 * float(one[batch.real].abs().max())
 
 
-def test_sharing_is_the_mean_over_the_heads_of_a_group(fresh_model):
-    block = fresh_model("tiny_qwen2_vl").blocks[0]
-    values = torch.rand(128, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("groups", [1, 2])
+def test_sharing_is_the_mean_over_the_heads_of_a_group(fresh_model, groups):
+    """Four query heads; with a single group of four, neither number can stand for the other."""
+    block = fresh_model("tiny_qwen2_vl", key_value_heads=groups).blocks[0]
+    values, size = torch.rand(128, generator=torch.Generator().manual_seed(0)), 4 // groups
     found = shared(block, ATTN_OUT, values)
-    for key_value_head in range(2):
+    assert found.shape == values.shape
+    for key_value_head in range(groups):
         for channel in range(32):
-            heads = [key_value_head * 2 + i for i in range(2)]
-            mean = sum(float(values[h * 32 + channel]) for h in heads) / 2
-            assert [float(found[h * 32 + channel]) for h in heads] == pytest.approx([mean, mean], rel=1e-6)
+            heads = [key_value_head * size + i for i in range(size)]
+            mean = sum(float(values[h * 32 + channel]) for h in heads) / size
+            assert [float(found[h * 32 + channel]) for h in heads] == pytest.approx([mean] * size, rel=1e-6)
     assert shared(block, SITES["mlp_in"], values) is values
     wide = fresh_model("tiny_qwen2_vl", key_value_heads=4).blocks[0]
     assert shared(wide, ATTN_OUT, values) is values

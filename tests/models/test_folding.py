@@ -9,7 +9,7 @@ import torch
 
 from oracles.calls import logits_of
 from qig.models.architectures import LLAMA_SITES
-from qig.models.folding import fold, foldable
+from qig.models.folding import fold, foldable, shared
 from qig.models.outliers import inject, outlier_scales
 
 SITES = {site.name: site for site in LLAMA_SITES}
@@ -54,6 +54,18 @@ def test_attn_out_where_every_query_head_has_its_own_values(fresh_model, digit_s
 def test_grouped_query_attention_has_no_attn_out(fresh_model, any_tiny):
     block = fresh_model(any_tiny).blocks[0]
     assert {name for name, site in SITES.items() if foldable(block, site)} == {"attn_in", "mlp_in", "mlp_out"}
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_attn_out_with_a_scale_shared_by_each_group(fresh_model, digit_samples, batches_of, any_tiny, groups):
+    loaded = fresh_model(any_tiny, key_value_heads=groups)
+    batches = batches_of(loaded, digit_samples[:3])
+    before = logits_of(loaded, batches)
+    for index, block in enumerate(loaded.blocks):
+        was = block.self_attn.v_proj.weight.clone()
+        fold(block, SITES["attn_out"], shared(block, SITES["attn_out"], scale_for(block, SITES["attn_out"], index)))
+        assert not torch.allclose(was, block.self_attn.v_proj.weight, rtol=0.1)
+    assert_same_function(before, loaded, batches)
 
 
 def test_all_sites_at_once_with_all_scales(fresh_model, digit_samples, batches_of, any_tiny):
