@@ -47,9 +47,26 @@ def test_wandb_logs_the_cells_and_figures_of_an_experiment(tmp_path, monkeypatch
     monkeypatch.setattr("qig.report.__main__.log_report", lambda *given, **about: logged.append((given, about)))
     assert main(["bits", "model=tiny_internvl"]) == 0 and logged == []
     assert main(["bits", "model=tiny_internvl", "--wandb"]) == 0
-    ((frame, figures, name), about), = logged
+    ((frame, figures, name, _), about), = logged
     assert frame.to_dict("records") == [{"arm": "QIG", "runs": "12e4567890123456", "vs_CWE": 0.5}]
     assert figure in figures and name == "bits" and about == {"about": {"overrides": ["model=tiny_internvl"]}}
+
+
+def test_a_report_goes_to_the_project_that_the_overrides_name(tmp_path, monkeypatch, capsys):
+    """The one of its jobs; every other override may be a sweep, or lack what the jobs themselves need."""
+    (tmp_path / "tableA3_calibration.csv").write_text("runs\n1\n")
+    tracked = []
+    monkeypatch.setattr(gathering, "gather", lambda *words: words)
+    monkeypatch.setattr("qig.report.tables.write.write_experiment", lambda *_: [tmp_path / "tableA3_calibration.csv"])
+    monkeypatch.setattr("qig.report.__main__.log_report", lambda _, __, ___, tracking, about: tracked.append(tracking))
+    words = ["model=tiny_internvl,tiny_qwen2_vl", "tracking.project=mine", "++tracking.entity=team"]
+    assert main(["tableA3_calibration", *words, "--wandb"]) == 0
+    (found,) = tracked
+    assert (found["project"], found["entity"], found["mode"], found["kind"]) == ("mine", "team", "offline", "wandb")
+    for word, said in (("tracking=none", "needs tracking=wandb"), ("tracking.projekt=mine", "projekt")):
+        assert main(["tableA3_calibration", word, "--wandb"]) == 1
+        assert said in capsys.readouterr().err
+    assert len(tracked) == 1
 
 
 def test_a_folder_has_neither_page_nor_report(tmp_path, capsys):

@@ -8,7 +8,8 @@ from PIL import Image
 
 from offline_wandb import exit_codes, kind, logged, offline_records, table, values
 from qig.errors import StoreError
-from qig.report.wandb_report import add_option, default_tracking, log_report
+from qig.experiment.gather import tracking_of
+from qig.report.wandb_report import add_option, log_report
 from qig.tracking import ENVIRONMENT
 
 
@@ -17,7 +18,7 @@ def config(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     for variable in ENVIRONMENT:  # set for the whole process by the first tracker
         monkeypatch.setenv(variable, ENVIRONMENT[variable])
-    return {"tracking": default_tracking() | {"dir": str(tmp_path / "track"), "project": "tests"}}
+    return {"tracking": tracking_of("bits") | {"dir": str(tmp_path / "track"), "project": "tests"}}
 
 
 FRAME = pd.DataFrame({
@@ -44,7 +45,8 @@ def test_a_grid_is_one_table_with_its_figures_in_one_grouped_run(config, tmp_pat
 
 
 def test_the_default_is_offline():
-    assert default_tracking()["mode"] == "offline" and default_tracking()["kind"] == "wandb"
+    found = tracking_of("bits")
+    assert found["mode"] == "offline" and found["kind"] == "wandb"
 
 
 def test_the_sweeps_own_group_wins(config):

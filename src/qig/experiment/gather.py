@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -114,6 +115,20 @@ def gather(name: str, overrides: Sequence[str] = ()) -> Found:
         rows.append(Row(one.job.arm, dict(one.job.point), runs[run]))
     sweep = _sweep(name, overrides)
     return Found(name, tuple(overrides), table, rows, read_figures(sweep["figures"]), sweep["arms"])
+
+
+def tracking_of(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """How the experiment's jobs are tracked (as in ``conf/tracking``), which is how its report is.
+
+    Raises:
+        ConfigError: they are not tracked, or an override of ``tracking`` cannot be composed.
+    """
+    words = [word for word in overrides if re.match(r"[+~]*tracking[.@=]", word)]
+    with composing():
+        tracking = plain(_composer()([f"+experiment={name}", *words]).tracking)
+    if tracking["kind"] == "none":
+        raise ConfigError(f"{' '.join(words)}: a report in W&B needs tracking=wandb; leave that out, or --wandb")
+    return tracking
 
 
 def experiments() -> list[str]:

@@ -70,13 +70,14 @@ def _experiments(options: argparse.Namespace) -> int:
 def _experiment(name: str, options: argparse.Namespace, root: Path) -> list[Path]:
     import pandas as pd
 
-    from qig.experiment.gather import gather
+    from qig.experiment.gather import gather, tracking_of
     from qig.report.tables.write import write_experiment
 
+    tracking = tracking_of(name, options.overrides) if options.wandb else None
     written = write_experiment(gather(name, options.overrides), root)
-    if options.wandb:
+    if tracking is not None:
         frame = pd.read_csv(next(path for path in written if path.name == f"{name}.csv"), dtype={"runs": str})
-        log_report(frame, written, name, about={"overrides": options.overrides})
+        log_report(frame, written, name, tracking, about={"overrides": options.overrides})
     return written
 
 

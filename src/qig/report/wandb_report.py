@@ -18,25 +18,26 @@ JOB_TYPE = "report"
 
 def add_option(parser: argparse.ArgumentParser) -> None:
     """``--wandb`` of a command that writes a report."""
-    parser.add_argument("--wandb", action="store_true", help="log the report to W&B as well: offline below outputs/, "
-                        "for `wandb sync`, unless WANDB_MODE=online")
+    parser.add_argument("--wandb", action="store_true", help="log the report to W&B as well, as the overrides of "
+                        "tracking say (tracking.project=NAME): offline below outputs/, for `wandb sync`, unless "
+                        "tracking.mode=online or WANDB_MODE=online")
 
 
-def log_report(frame: pd.DataFrame, figures: Iterable[Path], name: str, tracking: Mapping[str, Any] | None = None,
+def log_report(frame: pd.DataFrame, figures: Iterable[Path], name: str, tracking: Mapping[str, Any],
                about: Mapping[str, Any] | None = None) -> None:
     """Log ``frame`` as the table ``grid`` and each PNG of ``figures`` as ``figures/<file name>``.
 
     The W&B run is called after ``name``, is in the group ``name`` unless ``tracking`` has another one, and has the job
     type ``report``, so that the web view can tell it from the jobs of the sweep. Dots in column names, which the web
-    view takes for nested values, become slashes. ``tracking``: as in ``conf/tracking`` (default: its ``wandb.yaml``);
-    ``about``: what else the run's configuration says, such as the overrides.
+    view takes for nested values, become slashes. ``tracking``: as in ``conf/tracking``; ``about``: what else the run's
+    configuration says, such as the overrides.
 
     Raises:
         StoreError: W&B could not be started, or failed; the reason was logged.
     """
     from qig.tracking import NoTracking, tracker
 
-    config = {"report": name, **(about or {}), "tracking": dict(tracking or default_tracking())}
+    config = {"report": name, **(about or {}), "tracking": dict(tracking)}
     renamed = frame.rename(columns=lambda column: str(column).replace(".", "/"))
     with tracker(config, f"report {name}", name, JOB_TYPE) as active:
         active.log_comparison(renamed, TABLE)
@@ -46,13 +47,3 @@ def log_report(frame: pd.DataFrame, figures: Iterable[Path], name: str, tracking
         failed = isinstance(active, NoTracking) or active.broken
     if failed:
         raise StoreError(f"the report {name} is not in W&B: see the warning above")
-
-
-def default_tracking() -> dict[str, Any]:
-    """The values of ``conf/tracking/wandb.yaml``."""
-    from omegaconf import OmegaConf
-
-    from qig.config import conf_dir
-
-    values = OmegaConf.to_container(OmegaConf.load(conf_dir() / "tracking" / "wandb.yaml"))
-    return {key: value for key, value in values.items() if key != "defaults"}
