@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -52,6 +53,17 @@ def test_configuration_can_be_shown_without_running(tmp_path):
     found = run("method=qig", "quant=w4a8", "--cfg", "job", cwd=tmp_path)
     assert found.returncode == 0 and "bits: 4" in found.stdout and "kind: qig" in found.stdout
     assert not records(tmp_path / "outputs/store")
+
+
+def test_files_of_the_users_own_are_choices_like_others(tmp_path):
+    (tmp_path / "own" / "method").mkdir(parents=True)
+    (tmp_path / "own" / "method" / "mine.yaml").write_text("# @package _global_\ndefaults: [qig]\nseed: 5\n")
+    told = run("--help", "--config-dir", "own", cwd=tmp_path).stdout
+    assert re.search("^method: .*, mine, ", told, re.MULTILINE)
+    words = ("method=mine", "quant=fp16", "plan=true", "tracking=none", "--config-dir", "own")
+    found = run(*words, f"store={tmp_path / 'store'}", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert "tiny_qwen2_vl fp16 mine, foreseen:" in found.stdout
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 def job(composed: DictConfig) -> str:
     """One Hydra job: the id of its run, which is also left in the job's folder for the closing table."""
     register()  # in a launcher's process nothing has
-    config = typed(composed, HydraConfig.get().runtime.choices)
+    config = typed(composed, HydraConfig.get().runtime)
     _refuse_secrets(config)
     prepared = Prepared(config)
     if config.plan:

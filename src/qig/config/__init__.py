@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,23 +38,12 @@ def _by_reference(zero: Any, quantized: Any, *, _parent_: Any) -> Any:
 
 
 def _groups_and_choices() -> str:
-    """What ``--help`` lists: Hydra's own list also has the schemas, which nobody is to choose."""
-    groups: dict[str, list[str]] = {}
-    for path in sorted(conf_dir().glob("*/*.yaml")):
-        groups.setdefault(path.parent.name, []).append(path.stem)
-    return "\n".join(f"{group}: {', '.join(names)}" for group, names in groups.items())
+    """What ``--help`` lists, the user's own among it: Hydra's own list also has the schemas, which nobody chooses."""
+    from hydra.core.global_hydra import GlobalHydra
 
-
-def method_name(choices: Mapping[str, str]) -> str:
-    """What a run is called: its method preset, if the composed groups are the preset's, else the groups themselves.
-
-    ``choices``: group to chosen file, as Hydra reports them.
-    """
-    preset = OmegaConf.load(conf_dir() / "method" / f"{choices['method']}.yaml")
-    wanted = {key.removeprefix("override /"): name for entry in preset.defaults for key, name in entry.items()}
-    if all(choices[group] == name for group, name in wanted.items()):
-        return choices["method"]
-    return "+".join(choices[group] for group in ("sensitivity", "equalization", "rounding"))
+    loader = GlobalHydra.instance().config_loader()
+    groups = sorted({path.parent.name for path in conf_dir().glob("*/*.yaml")})
+    return "\n".join(f"{group}: {', '.join(loader.get_group_options(group))}" for group in groups)
 
 
 def conf_dir() -> Path:

@@ -14,7 +14,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
-from qig.config import conf_dir, method_name, register
+from qig.config import conf_dir, register
+from qig.config.naming import method_name
 from qig.config.schema import Config
 from qig.errors import ConfigError
 
@@ -82,21 +83,19 @@ class Composer:
         return "/" in key or key in self._groups
 
 
-def typed(composed: DictConfig, choices: dict[str, str]) -> Config:
-    """The configuration object, named after its method. ``choices``: group to chosen file, as Hydra reports them.
+def typed(composed: DictConfig, runtime: DictConfig) -> Config:
+    """The configuration object, named after its method. ``runtime``: what Hydra reports of the composition.
 
     Raises:
         ConfigError: a value is missing, or of another type than the schema's.
     """
     try:
-        config = OmegaConf.to_object(composed)
+        return OmegaConf.to_object(OmegaConf.merge(composed, {"method": method_name(runtime)}))
     except OmegaConfBaseException as error:
         missing = ABSENT.search(str(error))
         raise ConfigError(
             f"{missing[1]} has no default: give it as {missing[1]}=VALUE" if missing else str(error)
         ) from None
-    config.method = method_name(choices)
-    return config
 
 
 def typed_job(composed: DictConfig) -> Config:
@@ -105,7 +104,7 @@ def typed_job(composed: DictConfig) -> Config:
     Raises:
         ConfigError: as :func:`typed`.
     """
-    return typed(without_hydra(composed), dict(composed.hydra.runtime.choices))
+    return typed(without_hydra(composed), composed.hydra.runtime)
 
 
 def without_hydra(composed: DictConfig) -> DictConfig:
