@@ -133,7 +133,7 @@ def test_mistakes_are_told_once_and_leave_nothing(mistakes, number):
     assert not records(mistakes / f"store{number}")
 
 
-def test_run_then_the_same_run_then_a_sweep_with_a_failing_job(tmp_path, compose):
+def test_run_then_the_same_run_then_a_sweep_with_a_mistake(tmp_path, compose):
     """One store for all three, so that the model is evaluated once."""
     (tmp_path / "elsewhere").mkdir()
     common = ["method=rtn", "tracking=none", "evaluation.limit=20", "threads=1", "device=cpu"]
@@ -162,9 +162,14 @@ def test_run_then_the_same_run_then_a_sweep_with_a_failing_job(tmp_path, compose
     assert [environment_of(folder) for folder in ids] == computed
     assert computed[0]["cpu"]["threads"] == 1
 
-    sweep = run("-m", *common, "quant.weights.group_size=100,128", cwd=tmp_path)
+    sweep = run("-m", *common, "quant.weights.group_size=128,100", cwd=tmp_path)
     told = sweep.stdout + sweep.stderr
     assert sweep.returncode != 0
-    assert "2 jobs: 0 done, 1 cached, 1 failed" in told
-    assert "group_size=100 does not divide" in told and "Traceback" not in told
+    assert "error: 1 of 2 jobs cannot run; none was launched" in told and "job 1: " in told and "job 0: " not in told
+    assert told.count("group_size=100 does not divide") == 1 and "Traceback" not in told
+    assert not list((tmp_path / "outputs" / "sweeps").glob("*/*/*/"))
+    assert sorted(records(tmp_path / "store")) == before
+
+    sweep = run("-m", *common, "quant.weights.group_size=128", "seed=0,1", cwd=tmp_path)
+    assert sweep.returncode == 0 and "2 jobs: 0 done, 2 cached, 0 failed" in sweep.stdout + sweep.stderr
     assert sorted(records(tmp_path / "store")) == before

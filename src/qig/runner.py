@@ -6,10 +6,13 @@ Each stage is an artefact of the store under the identity of what decides it; wh
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qig.config.nested import with_inner_sets
 from qig.config.rules import check_text_only
 from qig.config.schema import Config
 from qig.config.validation import baseline, needs_calibration, resolve
@@ -24,6 +27,35 @@ from qig.stages import STORED, Stages, decide
 
 log = logging.getLogger(__name__)
 BASELINES = {"16 bit": "none", "rtn": "rtn"}
+
+
+def checked(config: Config, ask: Callable[..., Any] = operator.call) -> tuple[Config, Path]:
+    """The resolved configuration and its checkpoint, after every check that needs neither the device nor the store.
+
+    ``ask(check, *arguments)`` asks what takes time; whoever checks many configurations asks it once of each.
+
+    Raises:
+        QigError: the configuration, the benchmark's name, the checkpoint or the calibration set does not allow it.
+    """
+    config = resolve(config)
+    tasks = config.evaluation.tasks
+    if tasks:
+        ask(check_tasks, tasks)
+    directory = ask(checkpoint.resolve, config.model.path)
+    family = checkpoint.model_type(directory)
+    if architecture_of(family).text_only:
+        if needs_calibration(config):
+            check_text_only(config)
+        check_no_pictures(tasks)
+    if tasks:
+        protocol_of(config.evaluation.protocol, family)
+    decide(config, directory)
+    if needs_calibration(config):
+        ask(check_available, with_inner_sets(replace(config.calibration, seed=0)))  # no seed decides what is there
+    weights = config.quant.weights
+    if weights is not None:
+        ask(checkpoint.check_group_size, directory, config.quant.linears, weights.group_size)
+    return config, directory
 
 
 @dataclass(frozen=True)
@@ -48,23 +80,7 @@ class Prepared:
     """
 
     def __init__(self, config: Config) -> None:
-        self.config = resolve(config)
-        tasks = self.config.evaluation.tasks
-        if tasks:
-            check_tasks(tasks)
-        directory = checkpoint.resolve(self.config.model.path)
-        if architecture_of(checkpoint.model_type(directory)).text_only:
-            if needs_calibration(self.config):
-                check_text_only(self.config)
-            check_no_pictures(tasks)
-        if tasks:
-            protocol_of(self.config.evaluation.protocol, checkpoint.model_type(directory))
-        decide(self.config, directory)
-        if needs_calibration(self.config):
-            check_available(self.config.calibration)
-        weights = self.config.quant.weights
-        if weights is not None:
-            checkpoint.check_group_size(directory, self.config.quant.linears, weights.group_size)
+        self.config, directory = checked(config)
         self._stages = Stages.of(self.config, checkpoint.content_hash(directory))
         method = self.config.method
         self._baselines = {

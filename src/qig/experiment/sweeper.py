@@ -18,6 +18,7 @@ from qig.experiment import launchers
 from qig.experiment.jobs import jobs
 from qig.experiment.launchers import check_installed
 from qig.experiment.launching import SweepJob, check_ended, launch_all, note_if_in_store, outcome_in_store, place
+from qig.experiment.mistakes import refuse_mistakes
 from qig.experiment.spec import read_figures, read_table
 
 
@@ -61,7 +62,7 @@ class ArmSweeper(BasicSweeper):
         """Run what the store lacks of the jobs; all are composed before any of them starts.
 
         Raises:
-            ConfigError: a job cannot be composed; nothing has run.
+            ConfigError: a job cannot be composed, or it shows already that it cannot run; nothing has run.
             JobsFailed: some have failed; the others are done.
         """
         self._arguments = arguments
@@ -73,6 +74,7 @@ class ArmSweeper(BasicSweeper):
         number = count(0)
         compose = Composer(lambda words: self.hydra_context.config_loader.load_sweep_config(self.config, words))
         placed = [[self._placed(next(number), words, compose) for words in batch] for batch in batches]
+        refuse_mistakes([one for batch in placed for one in batch])
         for batch in placed:
             launch_all(self.launcher, [job for job, composed in batch
                                        if not note_if_in_store(job, composed, outcome_in_store)])
