@@ -84,13 +84,15 @@ class Composer:
 
 
 def typed(composed: DictConfig, runtime: DictConfig) -> Config:
-    """The configuration object, named after its method. ``runtime``: what Hydra reports of the composition.
+    """The configuration object, named after its method, which is set. ``runtime``: what Hydra reports of composing it.
 
     Raises:
         ConfigError: a value is missing, or of another type than the schema's.
     """
+    with flag_override(composed, "readonly", False):
+        composed.method = method_name(runtime)
     try:
-        return OmegaConf.to_object(OmegaConf.merge(composed, {"method": method_name(runtime)}))
+        return OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
         missing = ABSENT.search(str(error))
         raise ConfigError(
