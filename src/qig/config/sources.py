@@ -62,9 +62,10 @@ def _hash(files: Iterable[Path]) -> str:
 
 def _methods_imported_by(file: Path) -> set[Path]:
     """Files in the folders of methods that a file imports; the tables of what there is are none of them."""
-    if file.suffix != ".py":
+    text = file.read_bytes()
+    if file.suffix != ".py" or not any(f"{PACKAGE.name}.{group}".encode() in text for group in METHODS):
         return set()
-    imports = [node for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.ImportFrom)]
+    imports = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
     modules = {node.module for node in imports if node.module}
     modules |= {f"{node.module}.{name.name}" for node in imports for name in node.names}
     inside = tuple(f"{PACKAGE.name}.{group}." for group in METHODS)
