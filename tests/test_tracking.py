@@ -13,8 +13,9 @@ import pytest
 import qig
 from offline_wandb import exit_codes, kind, logged, offline_records, table, values
 from qig.errors import ConfigError
+from qig.report.comparison import Compared, comparison
 from qig.report.records import load_run
-from qig.report.summaries import per_sample, search_curves, sensitivity_shares, summary
+from qig.report.summaries import per_sample, search_curves, sensitivity_shares, standing, summary
 from qig.secrets import HIDDEN, without_secrets
 from qig.tracking import ENVIRONMENT, SETTINGS, NoTracking, WandbTracking, tracker
 
@@ -252,6 +253,29 @@ def test_summaries_by_hand(run):
     assert flat["task0/type/count"] == 1.0 and flat["seconds/search"] == 3.0
     assert flat["bytes/quantized"] == 2**20 and flat["bytes/peak_device_bytes"] is None
     assert "task0/by_type" not in flat
+    assert (flat["quadrature/most_nodes"], flat["quadrature/worst_residual"]) == (4, 0.001)
+
+
+def test_the_worst_site_is_summed_up_and_only_of_a_run_with_quadratures(tmp_path):
+    store = Store(tmp_path / "store")
+    site = {"block": 0, "site": "attn_in", "estimator": "qig", "fallback": None, "exponents": [], "losses": [],
+            "exponent": None}
+    store.run("a", sites=[site | {"nodes": 4, "completeness": 0.01}, site | {"nodes": 16, "completeness": -0.2},
+                          site | {"nodes": 0, "completeness": 0.5}])
+    flat = summary(load_run(store.root, "a"))
+    assert (flat["quadrature/most_nodes"], flat["quadrature/worst_residual"]) == (16, 0.2)
+    store.run("b", sites=[site | {"nodes": None, "completeness": None}])
+    assert not [key for key in summary(load_run(store.root, "b")) if key.startswith("quadrature")]
+
+
+def test_what_a_grid_is_sorted_by_by_hand(tmp_path):
+    """Two tasks of different size count the same; a run without a baseline has no difference to it."""
+    store = Store(tmp_path / "store")
+    store.run("rtn", method="rtn", scores=[(0, 0, 0, 0), (1, 0)], nll=0.75)
+    store.run("a", scores=[(1, 1, 0, 1), (1, 0)], nll=0.5)
+    ours, rtn = (load_run(store.root, name) for name in ("a", "rtn"))
+    found = standing(comparison([Compared(ours, None, rtn)]))
+    assert found == {"accuracy": 0.625, "accuracy_vs_rtn": 0.375, "nll": 0.5, "nll_vs_rtn": -0.25}
 
 
 def test_sample_names_are_text_whatever_the_benchmark_uses(run):

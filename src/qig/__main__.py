@@ -9,12 +9,10 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from hydra.utils import execution_whitelist
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -24,10 +22,11 @@ from qig.config.composed import typed
 from qig.config.schema import Config
 from qig.errors import ConfigError, QigError
 from qig.report.jobs import leave_run
-from qig.runner import BASELINES, Outcome, Prepared
+from qig.runner import Prepared
 from qig.secrets import masked, refuse_in_config, refuse_in_words
 from qig.stopping import Stopped, stoppable
 from qig.store import disk_trouble
+from qig.tracked import tracked
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ def job(composed: DictConfig) -> str:
     if config.plan:
         log.info("%s %s %s, foreseen:\n%s", config.model.name, config.quant.name, config.method, prepared.plan())
         return ""
-    outcome = prepared.run() if prepared.cached else _tracked(prepared)
+    outcome = tracked(prepared, HydraConfig.get())
     leave_run(Path(HydraConfig.get().runtime.output_dir), outcome.left())
     return outcome.run
 
@@ -57,32 +56,6 @@ def _refuse_secrets(config: Config) -> None:
         for file in filter(Path.is_file, [*copies, Path(settings.sweep.dir, "multirun.yaml")]):
             file.write_text(masked(file.read_text()))
         raise
-
-
-def _tracked(prepared: Prepared) -> Outcome:
-    """Run with the configured tracker: one tracked run a job, grouped by sweep, marked failed if it fails."""
-    from qig.report.comparison import Compared, comparison
-    from qig.report.figures.collect import write_run_figure
-    from qig.report.records import load_run
-    from qig.tracking import tracker
-
-    config = prepared.config
-    settings = HydraConfig.get()
-    group = Path(settings.sweep.dir).name if settings.mode is RunMode.MULTIRUN else None
-    name = f"{config.model.name} {config.quant.name} {config.method}"
-    with tracker(asdict(config), name, group, config.method) as tracking:
-        outcome = prepared.run()
-        run = load_run(outcome.store, outcome.run)
-        baselines = [
-            load_run(outcome.store, outcome.baselines[key]) if key in outcome.baselines else None for key in BASELINES
-        ]
-        tracking.log_run(run)
-        tracking.log_comparison(comparison([Compared(run, *baselines)]))
-        if run.has_sensitivities and config.tracking.kind != "none":
-            with TemporaryDirectory() as folder:
-                *_, image = write_run_figure("token_sensitivity", run, Path(folder))
-                tracking.log_figure("token_sensitivity", image)
-    return outcome
 
 
 def own_checkpoint(arguments: Sequence[str]) -> list[str]:

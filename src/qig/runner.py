@@ -90,6 +90,11 @@ class Prepared:
         }
 
     @property
+    def key(self) -> str:
+        """The id that the run has, or will have."""
+        return self._stages.keys(self.config).run
+
+    @property
     def cached(self) -> bool:
         """Whether this run and those it is compared with are in the store already."""
         every = (self.config, *self._baselines.values())

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +13,7 @@ from qig.errors import ConfigError, choices
 from qig.report.records import Run
 from qig.report.summaries import per_sample, search_curves, sensitivity_shares, sites, summary
 from qig.secrets import masked, without_secrets
+from qig.wandb_table import table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +39,9 @@ class Tracker(Protocol):
     def log_run(self, run: Run) -> None:
         """Metrics, search curves, completeness, sensitivity shares and per-sample results of a finished run."""
 
+    def log_summary(self, values: Mapping[str, float]) -> None:
+        """Numbers that runs are sorted by, beside those of ``log_run``."""
+
     def log_comparison(self, frame: pd.DataFrame, name: str = "comparison") -> None:
         """A table from ``qig.report.comparison``, or another frame under its own name."""
 
@@ -53,6 +56,9 @@ class NoTracking:
     """Keeps nothing."""
 
     def log_run(self, run: Run) -> None:
+        pass
+
+    def log_summary(self, values: Mapping[str, float]) -> None:
         pass
 
     def log_comparison(self, frame: pd.DataFrame, name: str = "comparison") -> None:
@@ -76,9 +82,11 @@ class WandbTracking:
     def log_run(self, run: Run) -> None:
         self._attempt(lambda: self._log_run(run))
 
+    def log_summary(self, values: Mapping[str, float]) -> None:
+        self._attempt(lambda: self.session.summary.update(dict(values)))
+
     def log_comparison(self, frame: pd.DataFrame, name: str = "comparison") -> None:
-        rows = frame.itertuples(index=False)
-        self._attempt(lambda: self.session.log({name: _table(list(frame.columns), rows)}))
+        self._attempt(lambda: self.session.log({name: table(list(frame.columns), frame.itertuples(index=False))}))
 
     def log_figure(self, name: str, path: Path) -> None:
         def image() -> None:
@@ -100,7 +108,7 @@ class WandbTracking:
         tables = {"search_curves": search_curves(run), "sites": sites(run), "samples": per_sample(run)}
         if run.has_sensitivities:
             tables["sensitivity_shares"] = sensitivity_shares(run)
-        self.session.log({name: _table(*table) for name, table in tables.items()})
+        self.session.log({name: table(*rows) for name, rows in tables.items()})
         self.session.summary.update(summary(run))
         if self.artifacts and run.quantized_folder is not None:
             self._log_artifact(run)
@@ -125,18 +133,24 @@ class WandbTracking:
             self.broken = True
 
 
+def mode_of(tracking: Mapping[str, Any]) -> str:
+    """``offline``, ``online`` or ``disabled``: WANDB_MODE, or else what the configuration says."""
+    return os.environ.get("WANDB_MODE") or tracking["mode"]
+
+
 @contextmanager
-def tracker(config: Mapping[str, Any], name: str, group: str | None, job_type: str) -> Iterator[Tracker]:
+def tracker(config: Mapping[str, Any], name: str, group: str | None, job_type: str,
+            run_id: str | None = None) -> Iterator[Tracker]:
     """The tracker of one job, as ``config["tracking"]`` asks for it.
 
     ``tracking``: ``kind`` (none, wandb), ``mode`` (offline, online, disabled; WANDB_MODE overrides it), ``project``,
-    ``entity``, ``dir``, ``group`` (overrides ``group``), ``tags``, ``artifacts``. An exception inside marks the job as
+    ``entity``, ``dir``, ``group`` (overrides ``group``), ``tags``, ``artifacts``. ``run_id``: of the W&B run, which is
+    continued where the project has it already; None: a new one. An exception inside marks the job as
     failed and goes on. ConfigError for another kind; W&B that cannot start is one warning and no tracking.
     """
-    kind = config["tracking"]["kind"]
-    if kind not in KINDS:
+    if (kind := config["tracking"]["kind"]) not in KINDS:
         raise ConfigError(choices(kind, KINDS, "tracking kind"))
-    active: Tracker = NoTracking() if kind == "none" else _start(config, name, group, job_type)
+    active: Tracker = NoTracking() if kind == "none" else _start(config, name, group, job_type, run_id)
     try:
         yield active
     except BaseException:
@@ -145,7 +159,12 @@ def tracker(config: Mapping[str, Any], name: str, group: str | None, job_type: s
     active.finish(exit_code=0)
 
 
-def _start(config: Mapping[str, Any], name: str, group: str | None, job_type: str) -> Tracker:
+def has_kept(active: Tracker) -> bool:
+    """Whether the tracker keeps something at all, and none of it has failed."""
+    return isinstance(active, WandbTracking) and not active.broken
+
+
+def _start(config: Mapping[str, Any], name: str, group: str | None, job_type: str, run_id: str | None) -> Tracker:
     tracking = config["tracking"]
     for variable, value in ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
@@ -158,10 +177,10 @@ def _start(config: Mapping[str, Any], name: str, group: str | None, job_type: st
         known = {key: value for key, value in SETTINGS.items() if key in wandb.Settings.model_fields}
         settings = wandb.Settings(silent=True, console="off", **known)
         session = wandb.init(
-            mode=os.environ.get("WANDB_MODE") or tracking["mode"], project=tracking["project"],
+            mode=mode_of(tracking), project=tracking["project"],
             entity=tracking["entity"], dir=str(tracking["dir"]), group=tracking["group"] or group,
             tags=list(tracking["tags"]), name=name, job_type=job_type, config=without_secrets(config),
-            reinit="create_new", settings=settings)
+            id=run_id, resume=None if run_id is None else "allow", reinit="create_new", settings=settings)
     except Exception as error:  # no login, no network, no disk, no free port: none of it concerns the job
         _warn(error)
         return NoTracking()
@@ -179,19 +198,3 @@ def _forget_service() -> None:
 def _warn(error: Exception) -> None:
     first = masked((str(error).strip().splitlines() or [""])[0])
     log.warning("W&B tracking is off for the rest of this job (%s: %s)", type(error).__name__, first)
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Any:
-    import wandb
-
-    # A configuration key may be a number in one run and a word in the next.
-    data = [[_plain(value) for value in row] for row in rows]
-    return wandb.Table(columns=list(columns), data=data, allow_mixed_types=True)
-
-
-def _plain(value: Any) -> Any:
-    """A cell that W&B can type: Python's own numbers, None for NaN, text for the rest."""
-    value = value.item() if hasattr(value, "item") else value
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    return value if isinstance(value, (bool, int, float, str)) else str(value)

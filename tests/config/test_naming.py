@@ -6,6 +6,8 @@ import pytest
 from hydra import compose
 
 from qig.config.composed import composing, typed_job
+from qig.config.naming import run_name
+from qig.config.validation import resolve
 from qig.errors import ConfigError
 
 OWN = {
@@ -71,3 +73,30 @@ def test_all_groups_may_come_from_the_users_own_files(own):
 def test_a_file_that_is_not_there_is_refused_with_the_choices(own):
     with pytest.raises(ConfigError, match=r"method/mien[\s\S]*mine"):
         composed(["method=mien"], own)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["method=qig", "quant=w4a8"], "tiny_qwen2_vl w4a8 qig"),
+        (["sensitivity.reference=zero", "seed=3"], "tiny_qwen2_vl w3a16 qig seed=3 sensitivity.reference=zero"),
+        (["seed=3", "sensitivity.reference=zero"], "tiny_qwen2_vl w3a16 qig seed=3 sensitivity.reference=zero"),
+        (["++sensitivity.nodes=2", "threads=1", "store=/x", "tracking.project=p", "device=cpu", "hydra.verbose=true"],
+         "tiny_qwen2_vl w3a16 qig sensitivity.nodes=2"),
+        (["sensitivity=attention"], "tiny_qwen2_vl w3a16 attention+grid+nearest"),
+        (["method=rtn", "seed=3", "calibration.samples=8", "evaluation.limit=20"],
+         "tiny_qwen2_vl w3a16 rtn evaluation.limit=20"),
+        (["quant=fp16", "seed=3", "equalization.points=4", "model=tiny_internvl"], "tiny_internvl fp16 none"),
+        (["calibration=sharegpt4v_coco", "calibration.path=/data/a/captions.json", "calibration.image_folder=/data/a/"],
+         "tiny_qwen2_vl w3a16 qig calibration.image_folder=a calibration.path=captions.json "
+         "calibration=sharegpt4v_coco"),
+    ],
+)  # fmt: skip
+def test_a_tracked_run_is_called_after_what_it_is_in_its_grid(words, name):
+    assert run_name(resolve(composed(words)), words, "0123456789abcdef") == name
+
+
+def test_long_names_still_differ():
+    words = [f"evaluation.tasks=[{'x' * 200}]"]
+    names = {run_name(resolve(composed([])), words, key) for key in ("0123456789abcdef", "1123456789abcdef")}
+    assert len(names) == 2 and all(len(name) <= 128 for name in names)

@@ -80,6 +80,17 @@ def outcome_in_store(composed: DictConfig) -> dict[str, Any] | None:
         return None  # the job itself will say so, in its place
 
 
+def track_stored(job: SweepJob, composed: DictConfig) -> None:
+    """Log the run of a job that was not launched, as the job itself would have."""
+    from qig.runner import Outcome, checked
+    from qig.tracked import log_stored
+
+    left = read_job(job.folder)
+    if left.run is not None and composed.tracking.kind != "none":
+        config, _ = checked(typed_job(composed))
+        log_stored(config, Outcome(left.run, True, left.baselines, left.store), composed.hydra)
+
+
 def place(composed: DictConfig, number: int, overrides: Sequence[str]) -> SweepJob:
     """The job as its launcher would place it, as number ``number`` of the sweep."""
     with open_dict(composed):

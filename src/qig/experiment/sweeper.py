@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import compress, count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,15 @@ from qig.config.threads import available_threads
 from qig.experiment import launchers
 from qig.experiment.jobs import jobs
 from qig.experiment.launchers import check_installed
-from qig.experiment.launching import SweepJob, check_ended, launch_all, note_if_in_store, outcome_in_store, place
+from qig.experiment.launching import (
+    SweepJob,
+    check_ended,
+    launch_all,
+    note_if_in_store,
+    outcome_in_store,
+    place,
+    track_stored,
+)
 from qig.experiment.mistakes import refuse_mistakes
 from qig.experiment.spec import read_figures, read_table
 
@@ -75,9 +83,13 @@ class ArmSweeper(BasicSweeper):
         compose = Composer(lambda words: self.hydra_context.config_loader.load_sweep_config(self.config, words))
         placed = [[self._placed(next(number), words, compose) for words in batch] for batch in batches]
         refuse_mistakes([one for batch in placed for one in batch])
+        stored = []
         for batch in placed:
-            launch_all(self.launcher, [job for job, composed in batch
-                                       if not note_if_in_store(job, composed, outcome_in_store)])
+            there = [note_if_in_store(*one, outcome_in_store) for one in batch]
+            launch_all(self.launcher, [job for (job, _), is_there in zip(batch, there, strict=True) if not is_there])
+            stored += compress(batch, there)
+        for one in stored:  # at the end, so that no job waits for it
+            track_stored(*one)
         check_ended([job for batch in placed for job, _ in batch])
 
     def _placed(self, number: int, words: list[str], compose: Composer) -> tuple[SweepJob, DictConfig]:

@@ -67,6 +67,10 @@ def _nodes(run: Run, _: Run | None) -> float:
     return sum(used) / len(used) if used else math.nan
 
 
+def _most_nodes(run: Run, _: Run | None) -> float:
+    return max((site["nodes"] for site in _integrated(run)), default=math.nan)
+
+
 def _integrated(run: Run) -> Iterator[dict]:
     """Sites with a quadrature: neither another estimator nor the closed form of a linear site, which has no nodes."""
     return (site for site in run.record["sites"] if site.get("nodes") and site.get("completeness") is not None)
@@ -113,6 +117,7 @@ METRICS = {
     "peak_host_bytes": Metric("peak of the process", 0, 2**-30, 2, whole=_host_bytes, unit="GiB"),
     "model_bytes": Metric("packed model", 0, 2**-20, 2, whole=_model_bytes, unit="MiB"),
     "nodes": Metric("nodes used", 0, 1, 1, whole=_nodes),
+    "most_nodes": Metric("most nodes used", 0, 1, 0, whole=_most_nodes),
     "completeness": Metric("worst residual", -1, 1, 5, whole=_worst_completeness),
     "rank_agreement": Metric("rank agreement", 1, 1, 4, whole=_mean_rank_agreement),
     "worst_rank_agreement": Metric("least rank agreement", 1, 1, 4, whole=_worst_rank_agreement),

@@ -35,7 +35,7 @@ def log_report(frame: pd.DataFrame, figures: Iterable[Path], name: str, tracking
     Raises:
         StoreError: W&B could not be started, or failed; the reason was logged.
     """
-    from qig.tracking import NoTracking, tracker
+    from qig.tracking import has_kept, tracker
 
     config = {"report": name, **(about or {}), "tracking": dict(tracking)}
     renamed = frame.rename(columns=lambda column: str(column).replace(".", "/"))
@@ -44,6 +44,6 @@ def log_report(frame: pd.DataFrame, figures: Iterable[Path], name: str, tracking
         for path in sorted(path for path in figures if path.suffix == ".png"):
             active.log_figure(path.stem, path)
         # One who asked for it by hand is told; a job of a sweep would go on without.
-        failed = isinstance(active, NoTracking) or active.broken
-    if failed:
+        kept = has_kept(active)
+    if not kept:
         raise StoreError(f"the report {name} is not in W&B: see the warning above")
