@@ -1,9 +1,12 @@
 """The sweeper as Hydra makes it."""
 
+from types import SimpleNamespace
+
 import pytest
 from omegaconf import OmegaConf
 
 from qig.errors import ConfigError
+from qig.experiment import sweeper as module
 from qig.experiment.sweeper import ArmSweeper
 
 TABLE = {"title": "T", "caption": "C.", "rows": ["arm"], "metrics": ["nll"], "controls": ["CWE"]}
@@ -49,3 +52,19 @@ def test_jobs_compute_with_the_threads_of_the_machine_that_starts_them(monkeypat
     made = sweeper()
     made.config = OmegaConf.create({"threads": threads})
     assert made._with_threads(words) == found
+
+
+def test_mistakes_come_before_any_job_and_what_is_stored_is_tracked_behind_all(monkeypatch, tmp_path):
+    made, done = sweeper(), []
+    made.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    made.hydra_context, made.launcher = SimpleNamespace(config_loader=None), None
+    monkeypatch.setattr(made, "split_arguments", lambda *_: [[["seed=0"], ["seed=1"]], [["seed=2"]]])
+    monkeypatch.setattr(made, "_placed", lambda number, words, _: (number, words))
+    monkeypatch.setattr(module, "refuse_mistakes", lambda jobs: done.append(("check", [job for job, _ in jobs])))
+    monkeypatch.setattr(module, "note_if_in_store", lambda job, *_: job == 1)
+    monkeypatch.setattr(module, "launch_all", lambda _, jobs: done.append(("launch", jobs)))
+    monkeypatch.setattr(module, "track_stored", lambda job, words: done.append(("track", job, words)))
+    monkeypatch.setattr(module, "check_ended", lambda jobs: done.append(("end", jobs)))
+    made.sweep([])
+    launched = [("launch", [0]), ("launch", [2])]
+    assert done == [("check", [0, 1, 2]), *launched, ("track", 1, ["seed=1"]), ("end", [0, 1, 2])]

@@ -24,6 +24,15 @@ def test_accuracy_is_the_mean_over_tasks(three, ask):
     assert " 75.0 " in line
 
 
+def test_running_text_beside_benchmarks_is_no_part_of_the_mean(store, ask):
+    metrics = {"task0": {"accuracy": 0.5}, "task1": {"accuracy": 1.0}, "docs": {"accuracy": 0.25, "nll": 3.0}}
+    text = {"evaluation.text": {"corpus": "docs", "window": 8}}
+    store.run("aaa", config=text, metrics={name: {"by_type": {}, **values} for name, values in metrics.items()})
+    store.run("bbb", config=text, metrics={"docs": {"by_type": {}, "accuracy": 0.25, "nll": 3.0}})
+    lines = {line.split()[0]: line for line in ask("list")[1].splitlines()[2:4]}
+    assert " 75.0 " in lines["aaa"] and " 25.0 " in lines["bbb"]
+
+
 @pytest.mark.parametrize(
     ("words", "found"),
     [
@@ -59,3 +68,25 @@ def test_unreadable_records_are_named(three, ask):
     (three.root / "runs" / "ddd" / "record.json").write_text("{")
     status, told = ask("list")
     assert status == 0 and "3 of 3 runs" in told and "unreadable: " in told and "ddd" in told
+
+
+def apart(told):
+    """Run to its last column."""
+    head, _, *lines = told.splitlines()
+    start = head.index("apart")
+    return {line.split()[0]: line[start:].strip() for line in lines if line[:1] in "abcdef" and "=" in line[start:]}
+
+
+def test_a_row_says_what_sets_its_run_apart_in_the_words_of_an_override(store, ask):
+    for seed, run in enumerate("abcd"):
+        store.run(run * 3, config={"seed": seed, "sensitivity.nodes": 16 if run == "d" else 4})
+    told = ask("list")[1]
+    assert apart(told) == {"aaa": "seed=0", "bbb": "seed=1", "ccc": "seed=2", "ddd": "seed=3 sensitivity.nodes=16"}
+    assert apart(ask("list", "seed=3")[1]) == {}
+
+
+def test_the_table_stays_as_wide_as_it_is(store, ask):
+    for number, run in enumerate("ab"):
+        store.run(run * 3, config={"calibration.path": f"/data/{number}" * 40})
+    longest = apart(ask("list")[1])["aaa"]
+    assert len(longest) == 60 and longest.startswith("calibration.path=/data/0") and longest.endswith("…")

@@ -1,22 +1,25 @@
 """``qig-runs list [KEY=VALUE ...]``: the finished runs, newest last.
 
 KEY is method, model, setting, or any key of the configuration (sensitivity.kind, calibration.samples); several must all
-hold, and VALUE may be a pattern (model=tiny_*).
+hold, and VALUE may be a pattern (model=tiny_*). The last column says what sets a run apart from most of those listed.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 from tabulate import tabulate
 
 from qig.errors import ConfigError, StoreError, choices
-from qig.report.differing import flatten
+from qig.report.differing import differing, flatten
 from qig.report.records import Run
 from qig.runs.lookup import all_runs
+
+WIDTH = 60  # characters of the column that says what sets a run apart
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +30,8 @@ def run(options: argparse.Namespace) -> int:
     runs, problems = all_runs(options.store)
     conditions = _conditions(options.where, runs)
     chosen = [one for one in runs if _holds(one, conditions)]
-    rows = [_row(one) for one in sorted(chosen, key=lambda one: str(one.record.get("created")))]
+    chosen.sort(key=lambda one: str(one.record.get("created")))
+    rows = [{**_row(one), "apart": apart} for one, apart in zip(chosen, _apart(chosen), strict=True)]
     if rows:
         print(tabulate(rows, headers="keys", disable_numparse=True))
     print(f"{len(rows)} of {len(runs)} runs in {options.store}")
@@ -66,9 +70,27 @@ def _word(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _apart(runs: Sequence[Run]) -> list[str]:
+    """A run's values, as KEY=VALUE, of the keys that tell the runs apart; without those that most of the runs have."""
+    told: list[list[str]] = [[] for _ in runs]
+    for key, found in differing(runs).items():
+        words = [_word(value) for value in found]
+        usual, count = Counter(words).most_common(1)[0]
+        for one, word in zip(told, words, strict=True):
+            if word != "null" and (word != usual or 2 * count <= len(runs)):
+                one.append(f"{key}={word}")
+    return [_cut(" ".join(words)) for words in told]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
+
+
 def _row(one: Run) -> dict[str, str]:
     git = (one.record.get("environment") or {}).get("git") or {}
-    scores = [metric["accuracy"] for metric in one.record["metrics"].values() if metric.get("accuracy") is not None]
+    metrics = one.record["metrics"]
+    tasks = metrics.keys() - {one.corpus} or metrics.keys()  # as in tables (Run.combined)
+    scores = [metrics[task]["accuracy"] for task in tasks if metrics[task].get("accuracy") is not None]
     return {
         "run": one.id,
         "created": str(one.record.get("created", ""))[:16],
