@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from hydra.core.utils import filter_overrides
@@ -13,6 +14,7 @@ from qig.config.composed import typed_job
 from qig.errors import ConfigError, QigError
 from qig.experiment.launching import SweepJob
 from qig.runner import checked
+from qig.secrets import refuse_in_config
 
 NAMED = 5  # jobs of one mistake; it may be that of hundreds
 
@@ -29,7 +31,9 @@ def refuse_mistakes(jobs: Sequence[tuple[SweepJob, DictConfig]]) -> None:
     found: dict[str, list[SweepJob]] = {}
     for job, composed in jobs:
         try:
-            checked(typed_job(composed), ask)
+            config = typed_job(composed)
+            refuse_in_config(asdict(config))
+            checked(config, ask)
         except QigError as error:
             found.setdefault(str(error), []).append(job)
     if found:

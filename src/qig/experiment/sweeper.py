@@ -74,15 +74,15 @@ class ArmSweeper(BasicSweeper):
             JobsFailed: some have failed; the others are done.
         """
         self._arguments = arguments
-        folder = Path(self.config.hydra.sweep.dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
         batches = [[self._with_threads(words) for words in batch]
                    for batch in self.split_arguments([], self.max_batch_size)]
         number = count(0)
         compose = Composer(lambda words: self.hydra_context.config_loader.load_sweep_config(self.config, words))
         placed = [[self._placed(next(number), words, compose) for words in batch] for batch in batches]
         refuse_mistakes([one for batch in placed for one in batch])
+        folder = Path(self.config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
         stored = []
         for batch in placed:
             there = [note_if_in_store(*one, outcome_in_store) for one in batch]
