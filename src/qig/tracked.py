@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from qig.config.identity import digest
+from qig.config.digest import digest
 from qig.config.naming import run_name
 from qig.config.schema import Config
 from qig.errors import QigError
