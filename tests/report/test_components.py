@@ -68,7 +68,7 @@ def test_the_variance_is_unbiased_with_unequal_images():
     rng, means, variances = np.random.default_rng(1), [], []
     layout, index = Layout.of(IMAGES, STRATA), np.unique(IMAGES, return_inverse=True)[1]
     for _ in range(3000):
-        values = 2 * rng.standard_normal((3, 1)) + 0.3 * rng.standard_normal(index.max() + 1)[index]
+        values = 1.5 * rng.standard_normal((3, 1)) + rng.standard_normal(index.max() + 1)[index]
         values = values + 0.3 * rng.standard_normal((3, len(IMAGES)))
         found = components(values, layout)
         means.append(found.mean)
