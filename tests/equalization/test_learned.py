@@ -172,8 +172,17 @@ def test_straight_through_values_are_those_of_the_grid_bit_for_bit(seed, grid):
     assert torch.equal(fake_quantize_through(weight, grid), expected)
 
 
+END = torch.ones((), requires_grad=True)
+with torch.enable_grad():
+    ENDS_MOVE = bool(torch.autograd.grad(END.clamp(0, 1), END)[0])
+
+
 def frozen(weight: np.ndarray, at: np.ndarray, grid: WeightGrid) -> np.ndarray:
-    """The grid with every rounding of ``at`` kept as an offset, so that it is smooth: what straight-through assumes."""
+    """The grid with every rounding of ``at`` kept as an offset, so that it is smooth: what straight-through assumes.
+
+    What lies beyond the grid's ends at ``at`` stays there, what lies between them moves, and what lies on them does
+    what torch's clamp has as its derivative there.
+    """
     size = grid.group_size or weight.shape[1]
     result = np.zeros_like(weight)
     for row in range(len(weight)):
@@ -186,12 +195,17 @@ def frozen(weight: np.ndarray, at: np.ndarray, grid: WeightGrid) -> np.ndarray:
                 scale = max(w.max() - w.min(), 1e-5) / grid.high
                 return scale, -w.min() / scale
 
+            def bounded(moved, rounded, low):
+                inside = (low < rounded) & (rounded < grid.high) | ENDS_MOVE & np.isin(rounded, (low, grid.high))
+                return np.where(inside, moved, np.clip(rounded, low, grid.high))
+
             scale, zero = parameters(weight[row, part])
             scale_at, zero_at = parameters(at[row, part])
-            offset = np.rint(zero_at) - zero_at
-            zero = np.clip(zero + offset, 0, grid.high) if not grid.symmetric else 0.0
-            steps = weight[row, part] / scale + (np.rint(at[row, part] / scale_at) - at[row, part] / scale_at)
-            result[row, part] = (np.clip(steps + zero, grid.low, grid.high) - zero) * scale
+            zero = bounded(zero + np.rint(zero_at) - zero_at, np.rint(zero_at), 0)
+            steps_at = at[row, part] / scale_at
+            integers_at = np.rint(steps_at) + np.clip(np.rint(zero_at), 0, grid.high)
+            steps = weight[row, part] / scale + np.rint(steps_at) - steps_at
+            result[row, part] = (bounded(steps + zero, integers_at, grid.low) - zero) * scale
     return result
 
 
@@ -232,3 +246,57 @@ def test_the_differentiated_error_is_the_searchs(site, setting):
     assert total == pytest.approx(error.of_scale(start.exp()), rel=1e-5)
     assert total == pytest.approx(true_error(view, weights, start.exp()), rel=1e-4)
     assert torch.isfinite(logarithm.grad).all() and float(logarithm.grad.norm()) > 0
+
+
+def frozen_error(view, weights, s: np.ndarray, at: np.ndarray) -> float:
+    """``true_error`` of the scales s with every rounding, of weights and activations, kept as it is at ``at``."""
+    exact = toy.weights_of(view.block)
+    quantized = dict(exact)
+    for name in toy.CONSUMERS[view.site.name]:
+        weight = exact[name].numpy()
+        quantized[name] = torch.from_numpy(frozen(weight * s, weight * at, view.setting.weights))
+    f, _ = toy.FUNCTIONS[view.site.name]
+    total = 0.0
+    for call, weight in zip(view.calls, weights, strict=True):
+        for row, x in enumerate(call.x.numpy()):
+            divided = x / s
+            if view.setting.activations is not None:  # a token's grid is that of a symmetric row
+                divided = frozen(divided, x / at, WeightGrid(view.setting.activations.bits, True, None))
+            error = f(torch.from_numpy(x), exact) - f(torch.from_numpy(x), quantized, torch.from_numpy(divided))
+            total += float(((error**2).mean(-1) * weight[row]).sum())
+    return total
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("site", SITES)
+def test_gradients_of_the_error_are_finite_differences_with_the_roundings_kept(site, setting):
+    """Through weights, divided inputs and the activations' own scales: of each channel's logarithm."""
+    view, weights = make_view(site, setting)
+    error = SiteError(view, config(), weights)
+    start = 0.1 * torch.randn(view.calls[0].x.shape[-1], generator=torch.Generator().manual_seed(3))
+    logarithm = start.clone().requires_grad_()
+    for index in range(len(view.calls)):
+        with torch.enable_grad():
+            replaced = {n: view.setting.equalized_through(m, logarithm.exp()) for n, m in error.linears.items()}
+            error.of_batch(index, replaced).backward()
+    at, expected = start.double().exp().numpy(), []
+    for channel in range(len(at)):
+        step = np.exp(1e-6 * (np.arange(len(at)) == channel))
+        change = frozen_error(view, weights, at * step, at) - frozen_error(view, weights, at / step, at)
+        expected.append(change / 2e-6)
+    expected = np.array(expected)
+    np.testing.assert_allclose(logarithm.grad.numpy(), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("rate", [0.004, 0.01])
+def test_the_rate_is_the_first_step_of_adam(rate):
+    """``lr g / |g|`` of each channel's logarithm, whatever the gradient."""
+    improved = 0
+    for seed in range(8):
+        view, weights = make_view("mlp_in", "w3a16", seed)
+        found = LearnedScales(config(steps=1, rate=rate)).scale(view, weights)
+        if found.learned_loss < min(found.losses):
+            step = (found.value / GridSearch(config()).scale(view, weights).value).log().abs()
+            torch.testing.assert_close(step, torch.full_like(step, rate), rtol=1e-3, atol=0)
+            improved += 1
+    assert improved >= 2
