@@ -23,7 +23,7 @@ filter_list:
   - name: first
     filter: [{{function: take_first}}]
   - name: second
-    filter: [{{function: take_first}}]
+    filter: [{{function: regex, regex_pattern: (nothing), fallback: blue}}, {{function: take_first}}]
 metric_list:
   - {{metric: submission, aggregation: !function functions.submit, higher_is_better: true}}
   - {{metric: exact_match, aggregation: mean, higher_is_better: true}}
@@ -62,6 +62,7 @@ def written_like_others(tmp_path, monkeypatch):
     return path
 
 
+DRAWN = {"numpys": "numpy.random.rand()", "torchs": "float(torch.rand(()))"}
 OPTIONS = {
     "tasks": ["qig_written_like_others"],
     "batch_size": 2,
@@ -71,11 +72,11 @@ OPTIONS = {
 
 
 def test_its_numbers_and_targets(written_like_others, internvl, monkeypatch, capfd):
-    answers = {"what color is at r1c1 ?": "red", "how many digits ?": "3"}
+    answers = {"what color is at r1c1 ?": "red", "how many digits ?": "3"}  # the second filter makes "blue" of all
     monkeypatch.setattr(
         "qig.evaluation.chat_model.generate_answers",
         lambda model, processor, conversations, options, protocol: [
-            answers.get(conversation[0]["content"][1]["text"], "") for conversation in conversations
+            answers.get(conversation[0]["content"][1]["text"], " \n") for conversation in conversations
         ],
     )
     result = evaluate(*internvl, **OPTIONS, limit=None, nll=True)
@@ -88,6 +89,29 @@ def test_its_numbers_and_targets(written_like_others, internvl, monkeypatch, cap
     assert len({sample["cluster"] for sample in result.samples}) == 3  # a picture each, which nothing names
     assert all(sample["nll"] > 0 for sample in result.samples)
     assert result.metrics["qig_written_like_others"]["empty_share"] == pytest.approx(1 / 3)
+
+
+def test_another_seed_draws_other_scores_from_every_generator(written_like_others, internvl, monkeypatch):
+    """As parsers of unclear answers do."""
+    functions = written_like_others.with_name("functions.py")
+    drawn = {"exact_match": "random.random()", **DRAWN}
+    drawn = "{" + ", ".join(f'"{name}": {how}' for name, how in drawn.items()) + "}"
+    text = functions.read_text().replace("matches = [", f"return {drawn}\n    matches = [")
+    functions.write_text(f"import random\nimport numpy\nimport torch\n{text}")
+    task, _, _ = written_like_others.read_text().partition("metric_list:")
+    metrics = [f"  - {{metric: {name}, aggregation: mean, higher_is_better: true}}" for name in ("exact_match", *DRAWN)]
+    written_like_others.write_text("\n".join([f"{task}metric_list:", *metrics, "metadata: {version: 1.0}"]))
+    monkeypatch.setattr(
+        "qig.evaluation.chat_model.generate_answers", lambda _model, _processor, asked, *_: ["red"] * len(asked)
+    )
+
+    def numbers(seed: int) -> list[list[float]]:
+        rows = evaluate(*internvl, **{**OPTIONS, "seed": seed}, limit=None, nll=False).samples
+        return [[row["score"] for row in rows], *([row["sub_scores"][name] for row in rows] for name in DRAWN)]
+
+    first, again, other = numbers(0), numbers(0), numbers(1)
+    assert first == again
+    assert all(one != another for one, another in zip(first, other, strict=True))
 
 
 def test_a_task_without_a_number_for_every_sample_is_refused_in_time(written_like_others, internvl, monkeypatch):

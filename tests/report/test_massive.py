@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -62,6 +64,46 @@ def test_magnitudes_are_those_of_the_residual_stream(family_checkpoint):
         alone.append(torch.stack([x[0].abs().amax(-1) for x in states]))
     np.testing.assert_allclose(largest, torch.cat(alone, 1), rtol=1e-4)
     assert not massive[:2].any() and massive[2].any()
+
+
+class Stream(torch.nn.Module):
+    """Blocks that add to the residual stream what they were made with, ``[channels]`` each."""
+
+    def __init__(self, *added):
+        super().__init__()
+        self.blocks = torch.nn.ModuleList(torch.nn.Identity() for _ in added)
+        self.added = torch.tensor(added)
+
+    def forward(self, x, **_options):
+        for block, added in zip(self.blocks, self.added, strict=True):
+            x = block(x) + added
+
+
+def test_massive_is_what_passes_both_bounds_in_its_own_block():
+    """By loops, on streams whose medians are about 0.01, 1 and 50, and tokens that pass one bound or the other."""
+    generator = torch.Generator().manual_seed(0)
+    real = [torch.tensor([[True] * 5, [True] * 3 + [False] * 2]), torch.tensor([[True] * 4])]
+    inputs = [0.01 * (1 + torch.rand(*mask.shape, 3, generator=generator)) for mask in real]
+    inputs[0][0, 1, 0] = -50.0  # far above the first median, below 100 until 98.5 and 147.5 have been added
+    inputs[0][1, 2, 1] = 500.0  # above 1000 medians in the first block alone
+    inputs[1][0, 0, 2] = 3e3  # in the second, too
+    inputs[1][0, 3, 2] = -3e5  # everywhere
+    inputs[0][1, 3:] = 1e6  # padding decides nothing
+    model = Stream([1.0] * 3, [49.0] * 3, [0.0] * 3)
+    orders = [(2, 0), (1,)]
+    batches = [SimpleNamespace(inputs={"x": x}, real=mask, order=order)
+               for x, mask, order in zip(inputs, real, orders, strict=True)]
+    largest, massive = massive_tokens(SimpleNamespace(model=model, blocks=model.blocks), batches)
+    for block, added in enumerate((0.0, 1.0, 50.0)):
+        rows = {position: (x[row][mask[row]] + added).abs().numpy() for x, mask, order in
+                zip(inputs, real, orders, strict=True) for row, position in enumerate(order)}
+        tokens = [token for position in sorted(rows) for token in rows[position]]
+        median = np.sort(np.concatenate(tokens))[(3 * len(tokens) - 1) // 2]
+        np.testing.assert_allclose(largest[block], [token.max() for token in tokens], rtol=1e-6)
+        expected = [bool(token.max() > 100 and token.max() > 1000 * median) for token in tokens]
+        assert massive[block].tolist() == expected
+    assert massive.sum(1).tolist() == [3, 2, 1]
+    assert ((largest > 100).sum(1) > massive.sum(1)).tolist() == [False, True, True]
 
 
 def test_the_command_and_a_changed_corpus(family_checkpoint, compose, tmp_path, capsys, monkeypatch):

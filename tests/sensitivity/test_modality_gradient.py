@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from qig.blockwise.activations import Activations
 from qig.blockwise.site import SiteView
 from qig.config.schema import ModalityGradientSensitivity
 from qig.data.tokens import TokenKind
+from qig.models.architectures import LLAMA_SITES
 from qig.sensitivity.estimator import WholeModel
 from qig.sensitivity.gradients import output_gradients, sft_loss
 from qig.sensitivity.modality_gradient import ModalityGradient
@@ -133,3 +136,20 @@ def test_ratio_floor_and_balance(case, balance):
                 for value, kinds in zip(estimator.scores(view).values, view.kinds, strict=True):
                     expected = vision * (kinds == TokenKind.VISION) + answer * (kinds == TokenKind.ANSWER)
                     torch.testing.assert_close(value, expected.float(), rtol=1e-4, atol=0)
+
+
+def test_the_floor_of_an_even_number_of_blocks_lies_between_the_middle_two():
+    vision = {NAMES[0]: [4.0, 1.0, 3.0, 0.0], NAMES[1]: [0.5, 8.0, 2.0, 1.0]}
+    kinds = torch.tensor([[TokenKind.VISION, TokenKind.ANSWER, TokenKind.VISION, TokenKind.PROMPT]])
+    gradients = [{name: [torch.tensor([[ratio, 2.0, 3 * ratio, 9.0]])] for name, ratio in zip(vision, two, strict=True)}
+                 for two in zip(*vision.values(), strict=True)]
+    whole = SimpleNamespace(
+        loaded=SimpleNamespace(blocks=gradients, architecture=SimpleNamespace(sites=LLAMA_SITES)),
+        batches=[SimpleNamespace(kinds=kinds)], activations=SimpleNamespace(device=CPU), gradients=lambda: gradients,
+    )  # fmt: skip
+    config = ModalityGradientSensitivity("modality_gradient", "modality", "corpus", "none", 0, "per_token")
+    estimator = ModalityGradient(config)
+    estimator.prepare(whole)
+    # The mean of r and 3r over 2 is r; medians are (1 + 3) / 2 and (1 + 2) / 2.
+    assert estimator.ratios[NAMES[0]].tolist() == [4, 2, 3, 2]
+    assert estimator.ratios[NAMES[1]].tolist() == [1.5, 8, 2, 1.5]
