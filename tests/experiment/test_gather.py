@@ -11,6 +11,7 @@ from qig.errors import ConfigError, StoreError
 from qig.experiment.estimate import estimate
 from qig.experiment.gather import gather, plan, tabulated
 from qig.models.tiny import checkpoint_dir
+from qig.report.tables.places import places
 from qig.runner import Prepared
 from qig.store import write_manifest
 
@@ -62,6 +63,31 @@ def test_runs_are_found_with_arm_and_point(store):
     assert [row.arm for row in found.rows] == ["16 bit", "RTN", "GPTQ", "GPTQ + QIG", "GPTQ + QIG, permuted"]
     assert [row.run.id for row in found.rows] == [one.keys.run for one in planned]
     assert all(row.point == {"model": "tiny_internvl", "quant": "w3a16"} for row in found.rows)
+
+
+def test_two_runs_in_a_cell_are_refused_before_any_is_missed(store):
+    words = (*SMALL, "calibration.samples=2,4")
+    with pytest.raises(ConfigError, match=r"'\+\+hydra\.sweeper\.table\.over=\[calibration\.samples\]' averages"):
+        gather("table5_gptq", words)
+    for cure in ("++hydra.sweeper.table.over=[calibration.samples]",
+                 "hydra.sweeper.table.rows=[model,arm,calibration.samples]"):
+        with pytest.raises(StoreError, match="of table5_gptq are not in the store"):
+            gather("table5_gptq", (*words, cure))
+
+
+def test_a_swept_seed_is_averaged_over_unless_the_table_places_it(store):
+    words = (*SMALL, "seed=0,1")
+    for index, one in enumerate(plan("table5_gptq", words)):
+        if not one.finished:
+            finish(store, one, scores=[[1, 0, index % 2, 1]])
+    found = gather("table5_gptq", words)
+    assert found.table.over == ["seed"]
+    seeds = {place.arm: len({run.id for run in place.runs}) for place in places(found)}
+    assert seeds == {"16 bit": 1, "RTN": 1, "GPTQ": 2, "GPTQ + QIG": 2, "GPTQ + QIG, permuted": 2}
+    placed = gather("table5_gptq", (*words, "hydra.sweeper.table.columns=[quant,seed]"))
+    assert placed.table.over == []
+    assert {place.keys["seed"] for place in places(placed)} == {"0", "1"}
+    assert gather("table5_gptq", (*SMALL, "seed=0")).table.over == []
 
 
 def test_missing_runs_are_named_with_the_command_that_makes_them(store):

@@ -23,6 +23,7 @@ from qig.experiment.sweeper import plain
 from qig.models import checkpoint
 from qig.report.figures.files import kind_of
 from qig.report.records import Run, load_run
+from qig.report.tables.placing import Foreseen, checked_table
 from qig.stages import Keys, Stages, decide
 
 
@@ -47,6 +48,14 @@ class Row:
     arm: str | None
     point: Mapping[str, str]
     run: Run
+
+    @property
+    def id(self) -> str:
+        return self.run.id
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.run.config
 
 
 @dataclass(frozen=True)
@@ -99,10 +108,12 @@ def gather(name: str, overrides: Sequence[str] = ()) -> Found:
     """The experiment with all of its runs.
 
     Raises:
+        ConfigError: two of its jobs fall into one cell.
         StoreError: some are missing; names them, and the command that makes them.
     """
-    table = table_of(name, overrides)
     planned = plan(name, overrides)
+    foreseen = [Foreseen.of(one.job, one.config, one.keys.run) for one in planned]
+    table = checked_table(table_of(name, overrides), name, foreseen)
     missing = {one.keys.run: one for one in planned if not one.finished}
     if missing:
         raise StoreError(_absent(name, overrides, planned, missing))

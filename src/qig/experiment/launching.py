@@ -20,7 +20,10 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, open_dict
 
 from qig.config.composed import typed_job
+from qig.config.identity import evaluation_key, model_identity, quantized_key, run_key
+from qig.config.validation import resolve
 from qig.errors import JobsFailed, QigError
+from qig.experiment.jobs import Job
 from qig.experiment.launchers import ENVIRONMENT
 from qig.report.jobs import (
     COMPLETED,
@@ -34,6 +37,7 @@ from qig.report.jobs import (
     read_job,
     status,
 )
+from qig.report.tables.placing import Foreseen
 from qig.store import find_damage
 
 log = logging.getLogger(__name__)
@@ -89,6 +93,20 @@ def track_stored(job: SweepJob, composed: DictConfig) -> None:
     if left.run is not None and composed.tracking.kind != "none":
         config, _ = checked(typed_job(composed))
         log_stored(config, Outcome(left.run, True, left.baselines, left.store), composed.hydra)
+
+
+def foresee(job: Job, composed: DictConfig) -> Foreseen | None:
+    """The job as its table will place it; None for one that cannot run, which says so in its place.
+
+    Two are called the same where they are one run, as far as that is known without looking at checkpoint and data.
+    """
+    try:
+        config = resolve(typed_job(composed))
+    except QigError:
+        return None
+    model = model_identity(config, config.model.path, config.device)
+    quantized = quantized_key(config, model, None)
+    return Foreseen.of(job, config, run_key(config, quantized, evaluation_key(config, model, quantized)))
 
 
 def place(composed: DictConfig, number: int, overrides: Sequence[str]) -> SweepJob:

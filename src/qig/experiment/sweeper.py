@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import compress, count
 from pathlib import Path
@@ -20,6 +21,7 @@ from qig.experiment.launchers import check_installed
 from qig.experiment.launching import (
     SweepJob,
     check_ended,
+    foresee,
     launch_all,
     note_if_in_store,
     outcome_in_store,
@@ -28,6 +30,7 @@ from qig.experiment.launching import (
 )
 from qig.experiment.mistakes import refuse_mistakes
 from qig.experiment.spec import read_figures, read_table
+from qig.report.tables.placing import checked_table
 
 
 @dataclass
@@ -58,8 +61,7 @@ class ArmSweeper(BasicSweeper):
     ) -> None:
         super().__init__(max_batch_size, dict(params or {}))
         self.arms = dict(arms)
-        if table is not None:
-            read_table(plain(table), self.arms)
+        self.table = None if table is None else read_table(plain(table), self.arms)
         read_figures(plain(figures))
 
     def setup(self, *, config: DictConfig, **given: Any) -> None:
@@ -70,7 +72,8 @@ class ArmSweeper(BasicSweeper):
         """Run what the store lacks of the jobs; all are composed before any of them starts.
 
         Raises:
-            ConfigError: a job cannot be composed, or it shows already that it cannot run; nothing has run.
+            ConfigError: a job cannot be composed, it shows already that it cannot run, or two fall into one cell of the
+                table; nothing has run.
             JobsFailed: some have failed; the others are done.
         """
         self._arguments = arguments
@@ -80,6 +83,7 @@ class ArmSweeper(BasicSweeper):
         compose = Composer(lambda words: self.hydra_context.config_loader.load_sweep_config(self.config, words))
         placed = [[self._placed(next(number), words, compose) for words in batch] for batch in batches]
         refuse_mistakes([one for batch in placed for one in batch])
+        self._check_cells([composed for batch in placed for _, composed in batch])
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
@@ -95,6 +99,14 @@ class ArmSweeper(BasicSweeper):
     def _placed(self, number: int, words: list[str], compose: Composer) -> tuple[SweepJob, DictConfig]:
         composed = compose(words)
         return place(composed, number, words), composed
+
+    def _check_cells(self, composed: Sequence[DictConfig]) -> None:
+        """ConfigError where the table could not be made of the jobs' runs."""
+        if self.table is None:
+            return
+        planned = jobs(self.params, self.arms, self._arguments)
+        foreseen = [foresee(job, config) for job, config in zip(planned, composed, strict=True)]
+        checked_table(self.table, "this experiment", [one for one in foreseen if one is not None])
 
     def _with_threads(self, words: list[str]) -> list[str]:
         """The number of threads is part of a run's identity: it is that of this machine, wherever the job runs."""
