@@ -224,3 +224,73 @@ def test_lines_of_a_block_stand_together(store, tmp_path):
     page = write_experiment(Found("fake", (), table, rows), tmp_path / "results")[2].read_text()
     lines = [line.split("|")[1:3] for line in page.splitlines() if "CWE  " in line or "QIG  " in line]
     assert [(a.strip(), b.strip()) for a, b in lines] == [("2", "CWE"), ("", "QIG"), ("4", "CWE"), ("", "QIG")]
+
+
+def test_tables_of_the_same_runs_have_folders_of_their_own(found):
+    names = {folder_name(replace(found, overrides=("seed=0,1", word))) for word in
+             ("hydra.sweeper.table.columns=[seed]", "++hydra.sweeper.table.over=[seed]", "hydra.sweep.dir=there")}
+    assert names == {"fake_seed=0,1_hydra.sweeper.table.columns=-seed-", "fake_seed=0,1",
+                     "fake_seed=0,1_++hydra.sweeper.table.over=-seed-"}
+
+
+FIVE = ("vizwiz_vqa_val", "mmmu_val", "chartqa", "ai2d", "scienceqa_img")
+
+
+@pytest.fixture
+def beside_the_papers(store, found, task_samples, tmp_path):
+    """``beside_the_papers(tasks)``: the CSV's lines, and the page, of the paper's own model on these benchmarks."""
+    def make(tasks, **changes):
+        rows = []
+        for index, arm in enumerate(("CWE", "MBQ", "QIG")):
+            samples = [line for task in tasks for line in task_samples(task, [1, 0, index > 0, 1])]
+            run = store.run(f"p{index}", samples=samples, config={"model.name": "qwen2_vl_7b", "quant.name": "w3a16"})
+            rows.append(Row(arm, {"model": "qwen2_vl_7b", "quant": "w3a16"}, load_run(store.root, run)))
+        table = replace(found.table, references=[], published=replace(PUBLISHED, metrics=["average"], **changes))
+        written = write_experiment(Found("own", (), table, rows), tmp_path / "own")
+        return lines(written[0]), written[2].read_text()
+
+    return make
+
+
+def printed(rows):
+    """(metric, arm) -> what is published there, by its column."""
+    return {(row["metric"], row["arm"]): numbers for row in rows
+            if (numbers := {name.removeprefix("published_"): value for name, value in row.items()
+                            if name.startswith("published_") and name != "published_source" and value})}
+
+
+def test_each_benchmarks_published_number_stands_beside_our_own_on_it(beside_the_papers):
+    rows, page = beside_the_papers(FIVE)
+    shown = printed(rows)
+    # QIG's Table 2, Qwen2-VL-7B at W3A16.
+    assert shown["accuracy", "MBQ"] == {"average": "70.15"} and shown["accuracy", "QIG"] == {"average": "70.30"}
+    assert shown["accuracy.chartqa", "MBQ"] == {"chartqa": "79.18"}
+    assert set(shown) == {(name, arm) for name in ("accuracy", *(f"accuracy.{task}" for task in FIVE))
+                          for arm in ("MBQ", "QIG")}
+    section = page.partition("### Accuracy on chartqa")[2].partition("###")[0]
+    assert "published, W3A16: ChartQA" in section and "79.18" in section
+    assert "79.18" not in page.partition("### Accuracy on")[0] and "Left out" not in page
+
+
+def test_an_average_over_other_benchmarks_is_left_out_and_said_so(beside_the_papers):
+    rows, page = beside_the_papers(("chartqa", "mmmu_val", "textvqa_val"))
+    shown = printed(rows)
+    assert {name for name, _ in shown} == {"accuracy.chartqa", "accuracy.mmmu_val"}
+    assert "70.15" not in page and "70.30" not in page
+    assert "Left out: the average, which is over VizWiz, MMMU, ChartQA, AI2D, ScienceQA, beside ChartQA, MMMU" in page
+
+
+def test_one_benchmark_alone_stands_beside_its_own_number(beside_the_papers):
+    rows, page = beside_the_papers(("chartqa",))
+    assert {key: value for key, value in printed(rows).items() if key[1] == "MBQ"} == {
+        ("accuracy", "MBQ"): {"chartqa": "79.18"}}
+    assert "Left out: the average" in page
+
+
+def test_an_average_over_other_benchmarks_than_its_papers_usual_five(beside_the_papers):
+    """Table A3's are over three, as its notes say."""
+    changes = {"table": "A3", "setting": "w4a8", "arms": {"QIG": {"method": "qig", "variant": "calib=infovqa;n=128"}}}
+    rows, _ = beside_the_papers(FIVE, **changes)
+    assert printed(rows) == {}
+    rows, page = beside_the_papers(("docvqa_val", "chartqa", "ocrbench"), **changes)
+    assert printed(rows) == {("accuracy", "QIG"): {"average": "80.97"}} and "Left out" not in page

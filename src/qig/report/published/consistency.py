@@ -23,6 +23,16 @@ AVERAGED = {
     "splitq": ("mmmu_val", "seedbench", "ocrbench", "vizwiz_vqa_val", "scienceqa_img", "textvqa_val"),
 }
 """The benchmarks behind a source's ``average``; checked where a row prints all of them."""
+LISTED = "mean of "
+"""How a note begins that says what an average is over, where it is not its source's usual."""
+
+
+def averaged_over(average: Number) -> tuple[str, ...]:
+    """The benchmarks behind a printed average; none where they are not known."""
+    if not average.note.startswith(LISTED):
+        return AVERAGED.get(average.reported_by, ())
+    names = average.note.removeprefix(LISTED).partition(";")[0].split(", ")
+    return tuple(names) if all(name.isidentifier() for name in names) else ()
 
 
 def possible(value: str, items: int) -> bool:
@@ -52,7 +62,7 @@ def rows() -> Iterator[tuple[Number, list[Number]]]:
         table.setdefault(key, {})[one.metric] = one
     for cells in table.values():
         average = cells.get("average")
-        names = AVERAGED.get(average.reported_by, ()) if average else ()
+        names = averaged_over(average) if average else ()
         if names and all(name in cells for name in names):
             yield average, [cells[name] for name in names]
 

@@ -24,6 +24,10 @@ TITLES = {"vizwiz_vqa_val": "VizWiz", "mmmu_val": "MMMU", "chartqa": "ChartQA", 
           "scienceqa_img": "ScienceQA", "average": "average", "gpu_hours": "GPU hours", "seedbench": "SEED-Bench",
           "ocrbench": "OCRBench", "textvqa_val": "TextVQA"}
 
+NO_BENCHMARK = ("gpu_hours", "minutes_analysis", "minutes_search", "minutes_total", "seconds_total", "ms", "speedup",
+                "memory_gb", "fp_correct_to_wrong_pct", "fp_wrong_to_correct_pct", "fixes_per_new_error")
+"""Metrics that are neither a benchmark's score nor an average of such."""
+
 
 @dataclass(frozen=True)
 class Number:

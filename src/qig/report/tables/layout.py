@@ -11,8 +11,9 @@ from qig.experiment.gather import Found
 from qig.experiment.spec import Table
 from qig.report.cells import DASH, signed
 from qig.report.metrics import Metric, metric_of
-from qig.report.published.numbers import TITLES, counterpart
+from qig.report.published.numbers import TITLES
 from qig.report.tables.places import Place, places
+from qig.report.tables.printed import beside, ordered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,9 +52,9 @@ def sections(found: Found, frame: pd.DataFrame) -> list[Section]:
     names = list(dict.fromkeys(frame["metric"]))
     sampled = [name for name in names if metric_of(name).field]
     whole = [name for name in names if not metric_of(name).field]
-    made = [_section(found, frame, title(name), [name], published=name == names[0]) for name in sampled]
+    made = [_section(found, frame, title(name), [name], names[0]) for name in sampled]
     if whole:
-        made.append(_section(found, frame, "Of the whole run", whole, published=whole[0] == names[0]))
+        made.append(_section(found, frame, "Of the whole run", whole, names[0]))
     return made
 
 
@@ -63,7 +64,7 @@ def title(name: str) -> str:
     return metric.title + (f" on {task}" if task else "") + (f", {metric.unit}" if metric.unit else "")
 
 
-def _section(found: Found, frame: pd.DataFrame, heading: str, names: list[str], *, published: bool) -> Section:
+def _section(found: Found, frame: pd.DataFrame, heading: str, names: list[str], first: str) -> Section:
     table = found.table
     lines = {(tuple(line[key] for key in (*table.rows, *table.columns)), line["metric"]): line
              for line in frame.to_dict("records")}
@@ -72,7 +73,7 @@ def _section(found: Found, frame: pd.DataFrame, heading: str, names: list[str], 
     down = _grouped(list(dict.fromkeys(tuple(place.keys[key] for key in table.rows) for place in made)))
     by_key = {tuple(place.keys.values()): place for place in made}
     wide = [_columns(found, names, lines, down, column) for column in across]
-    printed = [_printed(found, by_key, down, column) for column in across] if published and table.published else []
+    printed = [_printed(found, by_key, down, column, names[0], first) for column in across if table.published]
     groups, cells = [], [[] for _ in down]
     for heads, columns in (*wide, *printed):
         kept = [index for index in range(len(heads[1])) if any(column[index] != EMPTY for column in columns)]
@@ -134,16 +135,13 @@ def _difference(metric: Metric, line: dict[str, Any] | None, name: str) -> Text:
     return Text(signed(value, metric.digits), bounds=bounds, claim=line[f"{name}_holm"] < 0.05)
 
 
-def _printed(found: Found, by_key: dict[tuple, Place], down: list[tuple], column: tuple):
-    """Heads and cells of the published counterparts of one combination of the column keys."""
-    published = found.table.published
-    heads = [TITLES.get(metric, metric) for metric in published.metrics]
-    cells = []
-    for row in down:
-        place = by_key.get((*row, *column))
-        numbers = [None if place is None else counterpart(published, place.arm, place.runs[0].model,
-                                                          place.runs[0].setting, metric, place.keys)
-                   for metric in published.metrics]
-        cells.append([EMPTY if one is None else Text(one.value, doubtful=one.doubtful) for one in numbers])
+def _printed(found: Found, by_key: dict[tuple, Place], down: list[tuple], column: tuple, name: str, first: str):
+    """Heads and cells of what is published beside the metric ``name``, at one combination of the column keys."""
+    rows = [beside(found.table.published, by_key[key], name, first) if (key := (*row, *column)) in by_key else {}
+            for row in down]
+    metrics = ordered(found.table.published, rows)
+    cells = [[Text(numbers[metric].value, doubtful=numbers[metric].doubtful) if metric in numbers else EMPTY
+              for metric in metrics] for numbers in rows]
     place = _heading(found, column)
+    heads = [TITLES.get(metric, metric) for metric in metrics]
     return ("published" + (f", {place}" if place else ""), heads), cells

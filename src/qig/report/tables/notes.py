@@ -10,6 +10,7 @@ from qig.report.metrics import metric_of
 from qig.report.published.numbers import SOURCES, TRANSCRIBED
 from qig.report.records import PASSAGES, QUESTIONS, Nouns, Run, nouns
 from qig.report.tables.layout import Section, title
+from qig.report.tables.printed import left_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,8 +31,9 @@ def notes(found: Found, frame: pd.DataFrame, parts: list[Section], duels: pd.Dat
         texts.append("Where model.outliers.sigma is above 0 (here "
                      f"{', '.join(f'{sigma:g}' for sigma in sigmas)}), synthetic outliers stand in the model, which "
                      "computes the same function without them.")
-    if found.table.published and any(group[0].startswith("published") for part in parts for group in part.groups):
-        texts.append(_published(found, parts))
+    absent = left_out(found) if found.table.published else []
+    if absent or any(group[0].startswith("published") for part in parts for group in part.groups):
+        texts.append(_published(found, parts, absent))
     return [text for text in texts if text]
 
 
@@ -123,7 +125,7 @@ def _span(samples: list[int]) -> str:
     return f"{samples[0]:,}" if len(samples) == 1 else f"{samples[0]:,} to {samples[-1]:,}"
 
 
-def _published(found: Found, parts: list[Section]) -> str:
+def _published(found: Found, parts: list[Section], absent: list[str]) -> str:
     published = found.table.published
     models = {row.run.model: published.models.get(row.run.model, row.run.model) for row in found.rows}
     pairs = ", ".join(theirs if ours == theirs else f"{theirs} beside {ours}" for ours, theirs in models.items())
@@ -133,8 +135,10 @@ def _published(found: Found, parts: list[Section]) -> str:
     alike = all(ours == theirs for ours, theirs in models.items())
     beside = "other models, benchmarks and samples than those measured here, shown for the order of the rows alone."
     if alike:
-        beside = "the same models; benchmarks, calibration samples and versions need not be those measured here."
+        beside = "the same models; calibration samples, prompts and versions need not be those measured here."
     text = f"Published columns: {source}, table {published.table} ({pairs}); {beside}"
+    if absent:
+        text += f" Left out: {'; '.join(absent)}."
     if any(cell.doubtful for part in parts for _, line in part.lines for cell in line):
         text += " ‡ contradicts other printed numbers, or cannot be a share of right answers: published_consistency."
     return text

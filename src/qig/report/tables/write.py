@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 RECORDS = "records"
 UNTELLING = ("tracking", "hydra", "store")
+TABLE = "hydra.sweeper."
+"""Hydra's own words change no result, but for what is swept and how it is tabulated."""
 
 
 def write_experiment(found: Found, root: Path) -> list[Path]:
@@ -77,8 +79,9 @@ def sidecar(found: Found, frame: pd.DataFrame, duels: pd.DataFrame, records: Map
 
 
 def folder_name(found: Found) -> str:
-    """``table5_gptq``, or with overrides that can change a result ``table5_gptq_model=tiny_internvl``."""
-    telling = [word for word in found.overrides if not word.lstrip("+~").startswith(UNTELLING)]
+    """``table5_gptq``, or with overrides that can change a result or the table ``table5_gptq_model=tiny_internvl``."""
+    telling = [word for word in found.overrides
+               if (bare := word.lstrip("+~")).startswith(TABLE) or not bare.startswith(UNTELLING)]
     letters = "".join(letter if letter.isalnum() or letter in "=._-,+" else "-"
                       for letter in "_".join([found.name, *telling]))
     return letters if len(letters) <= 120 else f"{letters[:100]}-{hashlib.sha256(letters.encode()).hexdigest()[:16]}"
