@@ -16,6 +16,7 @@ from qig.config.nested import with_inner_sets
 from qig.config.rules import check_text_only
 from qig.config.schema import Config
 from qig.config.validation import baseline, needs_calibration, resolve
+from qig.config.warnings import doubts
 from qig.data.sets import check_available
 from qig.errors import QigError
 from qig.evaluation.datasets import check_datasets
@@ -122,6 +123,8 @@ class Prepared:
         """
         if not self.cached:
             check_datasets(self.config.evaluation.tasks)
+            for doubt in doubts(self.config):
+                log.warning("%s %s: %s", self.config.model.name, self.config.method, doubt)
         elsewhere = [title for title, config in self._baselines.items() if self._stages.is_made_elsewhere(config)]
         found = {title: self._baseline(title) for title in self._baselines if title not in elsewhere}
         run_id, cached = self._stages.record(self.config)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qig.errors import EvaluationError
 from qig.report.differing import differing
-from qig.report.records import Run, nouns
+from qig.report.records import Run, limited, nouns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ def comparison(rows: Sequence[Compared]) -> pd.DataFrame:
     ``nll_vs_16bit``, ``nll_vs_rtn``; all of these with ``_low`` and ``_high``; then sample count, costs and the ids of
     the runs. Over several tasks an accuracy, NLL or difference is the mean of the tasks' values (``Run.combined``).
     ``calibration_seconds`` goes from the calibration samples to the quantized model. ``.attrs["nouns"]`` says what
-    samples and their clusters are.
+    samples and their clusters are, ``.attrs["limited"]`` which limit ended the evaluation.
     Raises EvaluationError when a run and its baseline were not evaluated on the same samples.
     """
     import pandas as pd
@@ -48,7 +48,8 @@ def comparison(rows: Sequence[Compared]) -> pd.DataFrame:
         cells = identity(row.run) | {key: values[index] for key, values in columns.items()}
         table.append(cells | _scores(row, tasks) | _costs(row))
     frame = pd.DataFrame(table)
-    frame.attrs = {"config": list(columns), "tasks": tasks, "nouns": nouns([row.run for row in rows])}
+    runs = [row.run for row in rows]
+    frame.attrs = {"config": list(columns), "tasks": tasks, "nouns": nouns(runs), "limited": limited(runs)}
     return frame
 
 

@@ -190,6 +190,13 @@ def nouns(runs: Sequence[Run]) -> Nouns:
     return QUESTIONS if asked else PASSAGES
 
 
+def limited(runs: Sequence[Run]) -> str:
+    """``only the first 1,100 of each task (evaluation.limit)`` where a limit ended a run's evaluation; else empty."""
+    cut = sorted({limit for run in runs if (limit := run.config["evaluation"].get("limit"))
+                  and limit in map(len, run.by_task.values())})
+    return f"only the first {' or '.join(f'{limit:,}' for limit in cut)} of each task (evaluation.limit)" if cut else ""
+
+
 def load_run(store: Path, run_id: str) -> Run:
     """The run ``run_id`` of a store; StoreError when it is absent, unreadable or no record of a run."""
     runs = Path(store) / "runs"

@@ -57,12 +57,14 @@ def write(frame: pd.DataFrame, types: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def notes(frame: pd.DataFrame) -> list[str]:
-    """The footnotes of a comparison: what the brackets are, and which models carry synthetic outliers."""
+    """The footnotes: what the brackets are, whether questions were left out, which models carry synthetic outliers."""
     sigmas = sorted({sigma for sigma in frame["model.outliers.sigma"] if sigma > 0})
     said = frame.attrs["nouns"]._asdict()
     p = P.format(**said) if any(_has_p(frame, name) for name in BASELINE_TITLES) else ""
     intervals = INTERVALS.format(p=p, **said)
-    return [intervals] + ([OUTLIERS.format(sigma=", ".join(f"{sigma:g}" for sigma in sigmas))] if sigmas else [])
+    cut = frame.attrs.get("limited")
+    return ([intervals] + ([f"Evaluated: {cut}."] if cut else [])
+            + ([OUTLIERS.format(sigma=", ".join(f"{sigma:g}" for sigma in sigmas))] if sigmas else []))
 
 
 def _caption(frame: pd.DataFrame) -> str:

@@ -14,7 +14,9 @@ from filelock import FileLock
 
 from qig.experiment.gather import Found, Row
 from qig.experiment.spec import Published, Table
+from qig.report.comparison import Compared, comparison
 from qig.report.records import load_run
+from qig.report.render import terminal
 from qig.report.statistics import compare
 from qig.report.tables.latex import escape
 from qig.report.tables.write import folder_name, write_experiment
@@ -294,3 +296,16 @@ def test_an_average_over_other_benchmarks_than_its_papers_usual_five(beside_the_
     assert printed(rows) == {}
     rows, page = beside_the_papers(("docvqa_val", "chartqa", "ocrbench"), **changes)
     assert printed(rows) == {("accuracy", "QIG"): {"average": "80.97"}} and "Left out" not in page
+
+
+@pytest.mark.parametrize(("limit", "cut"), [(4, True), (5, False), ("null", False)])
+def test_a_limit_of_questions_is_said_where_it_ended_the_evaluation(store, tmp_path, limit, cut):
+    limit = None if limit == "null" else limit
+    rows = [Row(arm, {}, load_run(store.root, store.run(arm, scores=[[1, 0, 1, 0]],
+                                                        config={"evaluation.limit": limit}))) for arm in ("CWE", "QIG")]
+    found = Found("fake", (), Table("T", "C.", ["arm"], ["accuracy"], ["CWE"]), rows)
+    page = write_experiment(found, tmp_path / "results")[2].read_text()
+    closing = terminal(comparison([Compared(row.run) for row in rows]))
+    assert ("task0: 4 questions on 2 images, only the first 4 of each task (evaluation.limit)." in page) == cut
+    assert ("Evaluated: only the first 4 of each task (evaluation.limit)." in closing) == cut
+    assert cut or "evaluation.limit" not in page + closing.partition("Brackets")[2]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qig.experiment.gather import Found
 from qig.report.metrics import metric_of
 from qig.report.published.numbers import SOURCES, TRANSCRIBED
-from qig.report.records import PASSAGES, QUESTIONS, Nouns, Run, nouns
+from qig.report.records import PASSAGES, QUESTIONS, Nouns, Run, limited, nouns
 from qig.report.tables.layout import Section, title
 from qig.report.tables.printed import left_out
 
@@ -52,7 +52,7 @@ def measured(found: Found) -> str:
     if drawn and "calibration.samples" not in named:
         kinds = ", ".join(sorted({kind for kind, _ in drawn}))
         said.append(f"{_span(sorted({count for _, count in drawn}))} calibration samples ({kinds})")
-    said.append(_benchmarks(runs))
+    said += [_benchmarks(runs), limited(runs)]
     if nouns(runs) is PASSAGES and "accuracy" in table.metrics:
         said.append("accuracy: next tokens that the model holds most likely")
     arms = "; ".join(f"{table.label('arm', arm)}: {words}" for arm, words in found.arms.items()

@@ -1,0 +1,49 @@
+"""Settings of the embedded models on another one are warned of, and on none that this package brings."""
+
+import shutil
+
+import pytest
+
+from qig.config.warnings import doubts
+from qig.models.tiny import checkpoint_dir
+from qig.runner import Prepared
+
+OWN = ("model=hf", "model.path=/models/own", "model.name=own")
+REAL = ("evaluation=paper", "calibration=sharegpt4v_coco", "calibration.path=c.json", "calibration.image_folder=/data")
+
+
+def said(config):
+    return [doubt.split(" ")[0] for doubt in doubts(config)]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((*OWN, *REAL), []),
+        ((*OWN, *REAL, "evaluation.limit=1100"), ["evaluation.limit=1100:"]),
+        ((*OWN, *REAL, "evaluation.max_empty_share=1"), ["evaluation.max_empty_share=1:"]),
+        ((*OWN, *REAL, "evaluation.tasks=[mmmu_val,qig_digitgrid]"), ["evaluated"]),
+        ((*OWN, "evaluation=paper"), ["calibrated"]),
+        ((*OWN, "evaluation=paper", "method=rtn"), []),
+        ((*OWN,), ["evaluated", "calibrated"]),
+        (("model=tiny_internvl", "evaluation.limit=4"), []),
+        (("model=smol_internvl", "evaluation.limit=4", "evaluation.max_empty_share=1"), []),
+    ],
+)
+def test_what_is_doubtful(compose, words, expected):
+    assert said(compose(*words)) == expected
+
+
+def test_a_run_says_so_at_its_start_and_not_when_the_store_has_it(compose, tmp_path, monkeypatch, caplog):
+    shutil.copytree(checkpoint_dir("tiny_internvl"), tmp_path / "own")
+    prepared = Prepared(compose("model=hf", f"model.path={tmp_path / 'own'}", "model.name=own", "method=rtn",
+                                "evaluation.limit=4", "tracking=none", f"store={tmp_path / 'store'}"))
+    seen = []
+    monkeypatch.setattr("qig.stages.Stages.record", lambda *_: seen.append(caplog.text) or ("id", False))
+    prepared.run()
+    assert "own rtn: evaluation.limit=4: only the first 4 of each task" in seen[0]
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    caplog.clear()
+    monkeypatch.setattr(Prepared, "cached", True)
+    prepared.run()
+    assert caplog.text == ""
