@@ -60,7 +60,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Found:
-    """An experiment whose runs are all there. ``figures``: the kinds that it shows; ``arms``: what makes each."""
+    """An experiment whose runs are all there. ``figures``: the kinds that it shows; ``arms``: what makes each.
+
+    ``sweeps``: the folders whose jobs made the runs; none where they were looked up in the store.
+    """
 
     name: str
     overrides: tuple[str, ...]
@@ -68,6 +71,7 @@ class Found:
     rows: list[Row]
     figures: tuple[str, ...] = ()
     arms: Mapping[str, str] = field(default_factory=dict)
+    sweeps: tuple[str, ...] = ()
 
 
 def plan(name: str, overrides: Sequence[str] = ()) -> list[Planned]:
@@ -77,7 +81,7 @@ def plan(name: str, overrides: Sequence[str] = ()) -> list[Planned]:
         ConfigError: no such experiment, or a job whose configuration cannot be run.
         QigError: a checkpoint or device that is not there.
     """
-    sweep = _sweep(name, overrides)
+    sweep = sweep_of(name, overrides)
     hashes: dict[Path, str] = {}
     planned = []
     with composing():
@@ -100,7 +104,7 @@ def table_of(name: str, overrides: Sequence[str] = ()) -> Table:
     """
     if (kind := kind_of(Path(f"{name}."))) is not None:
         raise ConfigError(f"experiment {name}: {kind} is a kind of figure; call the experiment otherwise")
-    sweep = _sweep(name, overrides)
+    sweep = sweep_of(name, overrides)
     return read_table(sweep["table"], sweep["arms"], name)
 
 
@@ -124,7 +128,7 @@ def gather(name: str, overrides: Sequence[str] = ()) -> Found:
         if run not in runs:
             runs[run] = load_run(one.stages.store.root, run)
         rows.append(Row(one.job.arm, dict(one.job.point), runs[run]))
-    sweep = _sweep(name, overrides)
+    sweep = sweep_of(name, overrides)
     return Found(name, tuple(overrides), table, rows, read_figures(sweep["figures"]), sweep["arms"])
 
 
@@ -149,7 +153,7 @@ def experiments() -> list[str]:
 
 def tabulated(on_request: bool = True) -> list[str]:
     """The names of the experiments that say how they are tabulated, with or without those that want to be named."""
-    tables = {name: _sweep(name, ())["table"] for name in experiments()}
+    tables = {name: sweep_of(name, ())["table"] for name in experiments()}
     return [name for name, table in tables.items() if table and (on_request or not table.get("on_request"))]
 
 
@@ -167,7 +171,8 @@ def _words(job: Job) -> list[str]:
     return [word for word in job.overrides if not word.startswith("+experiment=")]
 
 
-def _sweep(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+def sweep_of(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """The experiment's part of ``hydra.sweeper`` as plain data: ``params``, ``arms``, ``table``, ``figures``."""
     return _composed_sweep(name, tuple(word for word in overrides if word.lstrip("+~").startswith("hydra")))
 
 

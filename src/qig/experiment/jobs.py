@@ -36,8 +36,8 @@ def jobs(params: Mapping[str, Any], arms: Mapping[str, Any], arguments: Sequence
     Raises:
         ConfigError: an arm is no text, or a sweep is none that can be listed (such as ``interval``).
     """
-    spanned = _parsed([f"{key}={value}" for key, value in params.items()]) | _parsed(arguments)
-    alternatives = {name: _parsed(_words(name, text)) for name, text in arms.items()} or {None: {}}
+    spanned = parsed([f"{key}={value}" for key, value in params.items()]) | parsed(arguments)
+    alternatives = {name: parsed(_words(name, text)) for name, text in arms.items()} or {None: {}}
     found = []
     for point in _points(spanned):
         for name, own in alternatives.items():
@@ -59,7 +59,7 @@ def _points(choices: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     return [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]
 
 
-def _parsed(words: Sequence[str]) -> dict[str, list[str]]:
+def parsed(words: Sequence[str]) -> dict[str, list[str]]:
     """Key to the values it takes, as written; a later word replaces an earlier one of the same key."""
     found: dict[str, list[str]] = {}
     for override in OverridesParser.create().parse_overrides(list(words)):

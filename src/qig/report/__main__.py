@@ -1,7 +1,8 @@
 """``qig-report NAME``: the table of an experiment, from the runs that the store holds; it runs nothing.
 
 NAME is an experiment (qig -m +experiment=NAME), published_consistency, all, or the output folder of a finished run or
-sweep, whose closing table is shown once more. Words with = after NAME are overrides, as they were given to qig.
+sweep, whose closing table is shown once more. Words with = after NAME are overrides, as they were given to qig; with
+--from they are read from the sweeps, and neither their device nor their checkpoint and data need to be there.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--to", type=Path, help="of an experiment: folder of all results (default: results); "
                         "of a folder: write there, with the record of each run (default: into the folder)")
     parser.add_argument("--html", action="store_true", help="write report.html of all results as well, one page")
+    parser.add_argument("--from", dest="sweeps", type=Path, nargs="+", default=[], metavar="SWEEP_DIR",
+                        help="of an experiment: take the runs that the jobs of these sweeps left, by any code")
     add_option(parser)
     options = parser.parse_args(arguments)
     return told("qig-report", lambda: _folder(options) if _is_folder(options.name) else _experiments(options))
@@ -52,6 +55,8 @@ def _experiments(options: argparse.Namespace) -> int:
     known = [CONSISTENCY, *experiments()]
     if options.name not in (ALL, *known):
         raise ConfigError(choices(options.name, [ALL, *known], "experiment"))
+    if options.sweeps and options.name in (ALL, CONSISTENCY):
+        raise ConfigError(f"--from is for one experiment, not for {options.name}")
     names = [CONSISTENCY, *tabulated(on_request=False)] if options.name == ALL else [options.name]
     problems = []
     for name in names:
@@ -71,10 +76,12 @@ def _experiment(name: str, options: argparse.Namespace, root: Path) -> list[Path
     import pandas as pd
 
     from qig.experiment.gather import gather, tracking_of
+    from qig.experiment.swept import gather_from
     from qig.report.tables.write import write_experiment
 
-    tracking = tracking_of(name, options.overrides) if options.wandb else None
-    written = write_experiment(gather(name, options.overrides), root)
+    tracking, sweeps = tracking_of(name, options.overrides) if options.wandb else None, options.sweeps
+    found = gather_from(name, options.overrides, sweeps) if sweeps else gather(name, options.overrides)
+    written = write_experiment(found, root)
     if tracking is not None:
         frame = pd.read_csv(next(path for path in written if path.name == f"{name}.csv"), dtype={"runs": str})
         log_report(frame, written, name, tracking, about={"overrides": options.overrides})
@@ -84,8 +91,8 @@ def _experiment(name: str, options: argparse.Namespace, root: Path) -> list[Path
 def _folder(options: argparse.Namespace) -> int:
     if options.overrides:
         raise ConfigError(f"{options.name} is a folder, whose runs are what they are; overrides are for experiments")
-    if options.html or options.wandb:
-        raise ConfigError(f"{options.name} is a folder; --html and --wandb are for experiments")
+    if options.html or options.wandb or options.sweeps:
+        raise ConfigError(f"{options.name} is a folder; --html, --wandb and --from are for experiments")
     folder = Path(options.name)
     jobs = read_jobs(folder)
     if not jobs:

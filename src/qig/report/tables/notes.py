@@ -34,7 +34,22 @@ def notes(found: Found, frame: pd.DataFrame, parts: list[Section], duels: pd.Dat
     absent = left_out(found) if found.table.published else []
     if absent or any(group[0].startswith("published") for part in parts for group in part.groups):
         texts.append(_published(found, parts, absent))
+    if found.sweeps:
+        texts.append(_made_by(found))
     return [text for text in texts if text]
+
+
+def _made_by(found: Found) -> str:
+    """The commits of the code that made the runs, where they are several."""
+    states: dict[str, set[str]] = {}
+    for run in (row.run for row in found.rows):
+        git = (run.record.get("environment") or {}).get("git") or {}
+        state = (git.get("commit") or "unknown")[:10] + (" with changes" if git.get("dirty") else "")
+        states.setdefault(state, set()).add(run.id)
+    if len(states) < 2:
+        return ""
+    counted = ", ".join(f"{state} ({len(runs)} run{'s' if len(runs) > 1 else ''})" for state, runs in states.items())
+    return f"The runs were made by the code of several commits, whose results need not be comparable: {counted}."
 
 
 def measured(found: Found) -> str:

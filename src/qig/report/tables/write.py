@@ -70,7 +70,8 @@ def sidecar(found: Found, frame: pd.DataFrame, duels: pd.DataFrame, records: Map
     return {
         "experiment": found.name,
         "overrides": list(found.overrides),
-        "command": " ".join(["qig-report", found.name, *found.overrides]),
+        "command": " ".join(["qig-report", found.name, *found.overrides,
+                             *(["--from", *found.sweeps] if found.sweeps else [])]),
         "cells": [_trace(line, found) for line in frame.to_dict("records")],
         "winners": [_trace(line, found) for line in duels.to_dict("records")],
         "runs": {name: _about(runs[name], record) for name, record in records.items()},
