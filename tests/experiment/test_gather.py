@@ -180,6 +180,16 @@ def test_experiments_on_pretrained_weights_fit_a_language_model(
         assert one.config.quant.weights is None or one.config.quant.weights.group_size in (64, None)
 
 
+def test_mbqs_table_is_over_its_six_benchmarks(store):
+    """16 bit is one run in both settings."""
+    planned = plan("mbq_table2")
+    assert (len(planned), len({one.keys.run for one in planned})) == (3 * 2 * 9, 3 * (2 * 8 + 1))
+    six = {"mmmu_val", "seedbench", "ocrbench", "vizwiz_vqa_val", "scienceqa_img", "textvqa_val"}
+    for one in planned:
+        assert set(one.config.evaluation.tasks) == six and one.config.evaluation.limit is None
+        assert one.config.evaluation.protocol == "wrapper"
+
+
 @pytest.mark.parametrize(
     ("name", "jobs", "runs"),
     [("image_methods", 27, 25), ("real_weights_images", 20, 20), ("real_weights_images_gptq", 20, 20)],

@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 from filelock import FileLock
 
-from qig.experiment.gather import Found, Row
+from qig.experiment.gather import Found, Row, table_of
 from qig.experiment.spec import Published, Table
 from qig.report.comparison import Compared, comparison
 from qig.report.records import load_run
@@ -247,7 +247,7 @@ def beside_the_papers(store, found, task_samples, tmp_path):
             samples = [line for task in tasks for line in task_samples(task, [1, 0, index > 0, 1])]
             run = store.run(f"p{index}", samples=samples, config={"model.name": "qwen2_vl_7b", "quant.name": "w3a16"})
             rows.append(Row(arm, {"model": "qwen2_vl_7b", "quant": "w3a16"}, load_run(store.root, run)))
-        table = replace(found.table, references=[], published=replace(PUBLISHED, metrics=["average"], **changes))
+        table = replace(found.table, references=[], published=replace(PUBLISHED, **{"metrics": ["average"]} | changes))
         written = write_experiment(Found("own", (), table, rows), tmp_path / "own")
         return lines(written[0]), written[2].read_text()
 
@@ -309,3 +309,13 @@ def test_a_limit_of_questions_is_said_where_it_ended_the_evaluation(store, tmp_p
     assert ("task0: 4 questions on 2 images, only the first 4 of each task (evaluation.limit)." in page) == cut
     assert ("Evaluated: only the first 4 of each task (evaluation.limit)." in closing) == cut
     assert cut or "evaluation.limit" not in page + closing.partition("Brackets")[2]
+
+
+def test_mbqs_numbers_stand_in_its_own_table(beside_the_papers):
+    """TextVQA among them; as printed in MBQ's Table 2 for Qwen2-VL-7B at W3A16."""
+    six = ("mmmu_val", "seedbench", "ocrbench", "vizwiz_vqa_val", "scienceqa_img", "textvqa_val")
+    rows, page = beside_the_papers(six, **vars(table_of("mbq_table2").published))
+    shown = printed(rows)
+    assert shown["accuracy", "MBQ"] == {"average": "71.6"} and "Left out" not in page
+    assert shown["accuracy.textvqa_val", "MBQ"] == {"textvqa_val": "79.9"}
+    assert {arm for _, arm in shown} == {"MBQ"} and len(shown) == 7
