@@ -31,8 +31,11 @@ CITATION = """\
 ```"""
 
 
-def model_card(source: Source, folder: Path, name: str) -> str:
-    """Markdown with the hub's front matter; ``folder`` holds the exported files, ``name`` is what it will be called."""
+def model_card(source: Source, folder: Path, name: str, bits: int) -> str:
+    """Markdown with the hub's front matter.
+
+    ``folder`` holds the exported files, ``name`` is what it will be called, ``bits`` what a weight's container has.
+    """
     run = source.run
     text_only = architecture_of(model_type(source.checkpoint)).text_only
     title = f"{run.model}, {run.setting}, {METHODS.get(run.method, run.method)}"
@@ -43,6 +46,7 @@ def model_card(source: Source, folder: Path, name: str) -> str:
         f"{run.record['environment']['packages']['qig']}, run `{run.id}`, in the compressed-tensors format. The "
         f"decoder's linear layers are quantized; equalization is folded into norms and weights; everything else is "
         f"the checkpoint's, as it was.",
+        *_widened(source.quant["weights"]["bits"], bits),
         *_outliers(run),
         "## Recipe",
         _yaml({part: run.config[part] for part in RECIPE}),
@@ -54,7 +58,7 @@ def model_card(source: Source, folder: Path, name: str) -> str:
         "## Size",
         _size_table(source, folder),
         "## Loading",
-        loading(source.quant, run.config["model"]["dtype"], name, text_only),
+        loading(source.quant, run.config["model"]["dtype"], name, text_only, bits),
         "## Citation",
         CITATION,
     ]
@@ -73,6 +77,16 @@ def _front_matter(path: str, pipeline: str) -> str:
         values["base_model_relation"] = "quantized"
     values["tags"] = ["compressed-tensors", "quantization", "qig"]
     return f"---\n{OmegaConf.to_yaml(OmegaConf.create(values))}---"
+
+
+def _widened(integers: int, container: int) -> list[str]:
+    if integers == container:
+        return []
+    return [
+        f"**Widened**: the integers use {integers} bits and are stored in {container} (`num_bits`), for which more "
+        f"runtimes have kernels. Integers, zero points and scales are those of the {integers}-bit export, and the "
+        f"weights that they stand for are bit by bit the same."
+    ]
 
 
 def _outliers(run: Run) -> list[str]:

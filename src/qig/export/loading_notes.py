@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from qig.export.runtimes import on_nvidia
+
 TRANSFORMERS = """\
 ```python
 # pip install "transformers>=5.20" "compressed-tensors>=0.17"
@@ -39,8 +41,20 @@ HALF_PRECISION = (
 )
 
 
-def loading(quant: Mapping[str, Any], dtype: str, name: str, text_only: bool) -> str:
-    """Markdown on transformers, vLLM and lmms-eval for a bit setting and the data type that was computed in."""
+RUNTIME_SCALES = (
+    "vLLM's packed weights have their scales in the model's data type: each weight moves by about one rounding of it."
+)
+RUNTIME_ACTIVATIONS = {
+    "largest": "Their int8 kernels divide activations by max|x| / 127 per token, as the model was evaluated.",
+    "range": "Their int8 kernels divide activations by max|x| / 127 per token; the model was evaluated with 127.5.",
+}
+
+
+def loading(quant: Mapping[str, Any], dtype: str, name: str, text_only: bool, bits: int) -> str:
+    """Markdown on transformers, vLLM and lmms-eval for a bit setting and the data type that was computed in.
+
+    ``bits`` is what a weight's container has, at least the bits of the setting.
+    """
     classes = (
         {"model_class": "AutoModelForCausalLM", "inputs_class": "AutoTokenizer", "inputs": "tokenizer"}
         if text_only
@@ -56,8 +70,9 @@ def loading(quant: Mapping[str, Any], dtype: str, name: str, text_only: bool) ->
         parts.append(ACTIVATIONS + SCALES[quant["activations"]["scale"]])
         if dtype != "float32":
             parts.append(HALF_PRECISION.format(dtype=dtype))
+    runtime = RUNTIME_SCALES if quant["activations"] is None else RUNTIME_ACTIVATIONS[quant["activations"]["scale"]]
     parts += [
-        f"**vLLM**: not run. By its documentation it has {_vllm(quant)}.",
+        f"**vLLM**: not run, and nothing on a GPU. By the source, as it was read: {on_nvidia(quant, bits)} {runtime}",
     ]
     if text_only:
         return "\n\n".join(parts)
@@ -66,17 +81,3 @@ def loading(quant: Mapping[str, Any], dtype: str, name: str, text_only: bool) ->
         LMMS_EVAL.format(name=name),
     ]
     return "\n\n".join(parts)
-
-
-def _vllm(quant: Mapping[str, Any]) -> str:
-    weights = quant["weights"]
-    if quant["activations"] is not None:
-        if weights["bits"] == 8 and weights["group_size"] is None:
-            return "CUDA kernels for 8-bit weights and activations"
-        return (
-            f"kernels for {weights['bits']}-bit weights with 8-bit activations on Arm CPUs; none for CUDA was confirmed"
-        )
-    grid = "symmetric" if weights["symmetric"] else "asymmetric"
-    if weights["bits"] == 4:
-        return f"CUDA kernels (Marlin) for {grid} 4-bit weights"
-    return f"support for {weights['bits']}-bit weights in its newest versions; {grid} ones were not confirmed"

@@ -32,12 +32,21 @@ class Plan:
     ignore: list[str]
 
     @classmethod
-    def of(cls, source: Source) -> Plan:
-        """Raises QigError if the setting or the checkpoint does not allow an export."""
-        scheme = scheme_of(source.quant)
+    def of(cls, source: Source, widen: bool = False) -> Plan:
+        """Raises QigError if the setting or the checkpoint does not allow an export, or not one that is widened."""
+        scheme = scheme_of(source.quant, widen)
         names = tensor_shapes(source.checkpoint)
         blocks = stage_blocks(source.stage)
         return cls(source, scheme, block_prefix(names, blocks), untouched_linears(source.checkpoint, blocks, names))
+
+    @property
+    def integer_bits(self) -> int:
+        """The bits that the run's integers use; the scheme names those of their container."""
+        return self.source.quant["weights"]["bits"]
+
+    @property
+    def widened(self) -> bool:
+        return self.integer_bits != self.scheme.weights.num_bits
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Name and value: first what the run left alone, as the checkpoint has it, then block by block."""
@@ -64,7 +73,8 @@ def compressed(quantized: QuantizedWeight, scheme: QuantizationScheme) -> dict[s
     """The linear's tensors as compressed-tensors stores them, packed by that library.
 
     It takes a weight and a scale and divides; since the weight is (integer - zero point) * scale to within a rounding
-    of float32, what it finds are the integers. It counts from -2^(b-1) where asymmetric grids here count from 0.
+    of float32, what it finds are the integers. It counts from -2^(b-1), b being the scheme's bits, where asymmetric
+    grids here count from 0; what is packed are our integers, also where b is more than they need.
     """
     from compressed_tensors.compressors import BaseCompressor
 

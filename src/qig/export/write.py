@@ -12,12 +12,13 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from qig.errors import StoreError
+from qig.errors import ModelError, StoreError
 from qig.export.card import model_card
 from qig.export.scheme import quantization_config
 from qig.export.shards import INDEX, Shards
 from qig.export.tensors import Plan
 from qig.models.checkpoint import CONTENT
+from qig.models.files import read_json
 from qig.store import write_json, write_manifest
 
 CARD = "README.md"
@@ -39,7 +40,8 @@ def write(plan: Plan, target: Path, shard_bytes: int) -> None:
         for file in folder.glob("*.safetensors"):  # safetensors makes them private
             shutil.copymode(folder / "config.json", file)
         write_json(folder / RECORD, _record(plan))
-        (folder / CARD).write_text(model_card(plan.source, folder, target.name), encoding="utf-8")
+        card = model_card(plan.source, folder, target.name, plan.scheme.weights.num_bits)
+        (folder / CARD).write_text(card, encoding="utf-8")
         write_manifest(folder)
 
 
@@ -49,13 +51,22 @@ def check_free(target: Path) -> None:
         raise StoreError(f"{target} is there and not empty; choose another directory for --to, or remove it")
 
 
+def is_widened(target: Path) -> bool:
+    """Whether the folder says of itself that it was widened; what it lacks for an export, ``verify`` says."""
+    try:
+        bits = read_json(target / RECORD).get("bits")
+    except ModelError:
+        return False
+    return isinstance(bits, dict) and bits.get("integers") != bits.get("container")
+
+
 def write_companions(plan: Plan, folder: Path) -> None:
     """All that a checkpoint has besides its weights: processor, tokenizer, generation, licence, ``config.json``.
 
     ``dequantize`` tells transformers to unpack weights while it loads them, as it otherwise does at the first forward
     pass. That keeps scales in float32 until the product is taken, so that weights are bit by bit those evaluated in
     any data type; and compressed-tensors up to 0.20 cannot load packed zero points in another way. It would drop the
-    quantization of activations.
+    quantization of activations. ``integer_bits`` says what the integers use where ``num_bits`` is wider.
     """
     from compressed_tensors.compressors import ModelCompressor
 
@@ -64,10 +75,14 @@ def write_companions(plan: Plan, folder: Path) -> None:
     config = _with_dtype(json.loads((plan.source.checkpoint / "config.json").read_text()), plan.source.model["dtype"])
     write_json(folder / "config.json", config)
     ModelCompressor(quantization_config(plan.scheme, plan.ignore)).update_config(str(folder))
+    more = {}
     if plan.scheme.input_activations is None:
-        config = json.loads((folder / "config.json").read_text())
-        config["quantization_config"]["dequantize"] = True
-        write_json(folder / "config.json", config)
+        more["dequantize"] = True
+    if plan.widened:
+        more["integer_bits"] = plan.integer_bits
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] |= more
+    write_json(folder / "config.json", config)
 
 
 def _companions(checkpoint: Path) -> Iterator[Path]:
@@ -94,6 +109,7 @@ def _record(plan: Plan) -> dict:
         "quantized": record["stages"]["quantized"],
         "checkpoint": dict(record["checkpoint"]),
         "format": plan.scheme.format,
+        "bits": {"integers": plan.integer_bits, "container": plan.scheme.weights.num_bits},
         "written_by": {name: version(name) for name in ("qig", "compressed-tensors", "safetensors")},
     }
 
