@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import subprocess
@@ -99,3 +100,33 @@ def test_a_method_more_changes_no_other(package):
         first = sources.quantization_code(sensitivity="mine")
         assert change(package / "sensitivity" / "mine.py") == [False] * len(CHOICES)
         assert sources.quantization_code(sensitivity="mine") != first
+
+
+# Messages, devices, clocks, files, schemas; of a quantized model the key holds what quantizes by itself.
+DECIDE_NOTHING_IN_16_BITS = {
+    "blockwise/artefact.py", "blockwise/timing.py", "data/samples.py", "data/tokens.py", "devices.py", "environment.py",
+    "errors.py", "finite.py", "models/internvl2/__init__.py", "models/packaged/__init__.py", "models/tiny/__init__.py",
+    "quantization/grid.py", "quantization/setting.py",
+}  # fmt: skip
+
+
+def test_what_evaluation_imports_is_in_its_identity_or_decides_nothing():
+    listed = {file for file in sources._files(sources.EVALUATION_CODE) if file.suffix == ".py"}
+    found = set()
+    for file in listed:
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("qig."):
+                for name in (node.module, *(f"{node.module}.{one.name}" for one in node.names)):
+                    module = sources.PACKAGE.parent.joinpath(*name.split("."))
+                    found |= {path for path in (module.with_suffix(".py"), module / "__init__.py") if path.is_file()}
+    assert len(found) > 20
+    beyond = {path.relative_to(sources.PACKAGE).as_posix() for path in found - listed}
+    assert {name for name in beyond if not name.startswith(("config/", "store/"))} == DECIDE_NOTHING_IN_16_BITS
+
+
+@pytest.mark.parametrize("part", [*sources.EVALUATION_CODE, *sources.QUANTIZATION_CODE])
+def test_every_part_that_is_listed_is_there_and_counts(part):
+    without = tuple(one for one in sources.EVALUATION_CODE if one != part)
+    assert sources._files([part])
+    if part in sources.EVALUATION_CODE:
+        assert sources.code_version(without) != sources.code_version(sources.EVALUATION_CODE)

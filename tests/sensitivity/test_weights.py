@@ -87,6 +87,17 @@ def test_samples_without_scores_weigh_as_much_as_the_others_and_the_record_says_
     assert total == pytest.approx(1, rel=1e-6)  # on the corpus scale, too: not a million times its neighbours' share
 
 
+def test_a_sample_without_scores_gives_the_chat_templates_tokens_none_where_the_granularity_does(toys):
+    view = toys(lengths=((5, 3),)).view("mlp_in")
+    found = weights_of(Fixed([torch.zeros(2, 5)], granularity="token"), view).values[0]
+    expected = (view.kinds[0] != SPECIAL) & (view.kinds[0] != 0)
+    assert (view.kinds[0] == SPECIAL).any()
+    torch.testing.assert_close(found, expected / expected.sum(1, keepdim=True))
+    view.kinds[0][1, :3] = SPECIAL  # nothing else to weigh
+    found = weights_of(Fixed([torch.zeros(2, 5)], granularity="token"), view).values[0]
+    torch.testing.assert_close(found[1], torch.tensor([1 / 3] * 3 + [0, 0]))
+
+
 def test_scores_that_are_no_numbers_are_refused(toys):
     view = toys(lengths=((5, 3),)).view("mlp_in")
     values = torch.ones(2, 5)

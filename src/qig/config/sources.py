@@ -21,7 +21,8 @@ METHODS = {"sensitivity": ESTIMATORS, "equalization": EQUALIZERS, "rounding": RO
 """Folders of methods, of which a run has one each. Another one beside it, or in its table, changes nothing."""
 # Of the models: what loads the 16-bit one.
 EVALUATION_CODE = (
-    "evaluation", "data/digitgrid", "data/python_docs.py", "determinism.py", "models/*.py", "quantized.py"
+    "evaluation", "data/digitgrid", "data/encoding.py", "data/images.py", "data/python_docs.py",
+    "data/rendering.py", "determinism.py", "models/*.py", "quantized.py",
 )  # fmt: skip
 
 

@@ -26,7 +26,8 @@ class TokenWeights:
 def token_weights(estimator: Estimator, view: SiteView, config: Sensitivity) -> TokenWeights:
     """Scores of the estimator at the configured granularity, normalised, and under the configured control.
 
-    A sample whose scores are all zero gets uniform weights, and the record says so.
+    A sample whose scores are all zero gets uniform weights, over the tokens that the granularity gives any, and the
+    record says so.
 
     Raises:
         NonFiniteError: a score of a real token is not a number; names block, site and sample.
@@ -44,9 +45,13 @@ def token_weights(estimator: Estimator, view: SiteView, config: Sensitivity) -> 
     if empty:
         scores = replace(scores, fallback=scores.fallback or f"{empty} samples without any score")
     share = _mean_sum(values)  # the fallback's sum: 1 after either normalisation
+    even = [mask.float() for mask in real]
+    if not estimator.per_modality:
+        even = [torch.where((least := coarsen(v, kinds)).sum(1, keepdim=True) == 0, v, least)
+                for v, kinds in zip(even, view.kinds, strict=True)]  # fmt: skip
     values = [
-        torch.where(v.sum(1, keepdim=True) == 0, share * mask / mask.sum(1, keepdim=True), v)
-        for v, mask in zip(values, real, strict=True)
+        torch.where(v.sum(1, keepdim=True) == 0, share * alike / alike.sum(1, keepdim=True), v)
+        for v, alike in zip(values, even, strict=True)
     ]
     values = normalized(values, config.normalize)
     means_already = config.control == "modality_mean" and estimator.per_modality
