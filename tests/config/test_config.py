@@ -206,6 +206,11 @@ def test_wrong_keys_and_types_are_refused(compose, override, said):
         (["sensitivity.clip_factor=-1"], r"sensitivity\.clip_factor=-1"),
         (["equalization.points=0"], r"equalization\.points=0"),
         (["equalization.step=0"], r"equalization\.step=0"),
+        (["method=smoothquant", "equalization.alpha=1.5"], r"equalization\.alpha=1\.5: expected 0 .* to 1"),
+        (["method=smoothquant", "equalization.alpha=-0.1"], r"equalization\.alpha=-0\.1"),
+        (["evaluation.max_empty_share=1.1"], r"evaluation\.max_empty_share=1\.1: expected a share"),
+        (["evaluation.max_unparsed_share=-0.1"], r"evaluation\.max_unparsed_share=-0\.1"),
+        (["evaluation.processes=0"], r"evaluation\.processes=0: expected 1 or more"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -240,6 +240,30 @@ def test_abs_mean_scores_and_clipping_against_numpy(toys, qig_config):
         assert (clipped[row, length:] == 0).all()
 
 
+def test_signed_scores_are_clipped_before_negative_ones_count_as_zero(toys, qig_config):
+    """The bounds are those of the signed scores: quartiles of what is left of them would be others."""
+    sites = toys(lengths=((9,),))
+    view = sites.view("mlp_out")
+    config = qig_config(score="signed_sum", reference="quantized", clip="iqr", clip_factor=0.2)
+    found = QuantizationAwareIntegratedGradients(config).scores(view).values[0][0]
+    attribution, _ = _closed_form(view, references(sites, view, "quantized"), real_of(view))
+    signed = attribution[0][0].sum(-1)
+    expected = oracle.clipped(signed, 0.2).clamp(min=0)
+    assert not torch.allclose(expected, oracle.clipped(signed.clamp(min=0), 0.2))
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("site", LINEAR)
+def test_a_factor_multiplies_the_closed_form_and_its_residual_stays(toys, site):
+    sites = toys()
+    view = sites.view(site)
+    starts, real = references(sites, view, "quantized"), real_of(view)
+    one, many = (closed_form(view, make_config(factor=factor), starts, real) for factor in (1.0, 1000.0))
+    assert many.residual == pytest.approx(one.residual, abs=1e-9) and one.residual < 1e-6
+    for values, larger in zip(one.values, many.values, strict=True):
+        assert_close(larger, 1000 * values)
+
+
 def test_signed_scores_are_never_negative_weights(toys, qig_config):
     sites = toys()
     config = qig_config(score="signed_sum", reference="quantized")
