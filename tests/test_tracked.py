@@ -71,7 +71,8 @@ def test_a_run_of_the_store_is_logged_under_its_own_id_once(config, outcome, mon
 
 
 def ids(config):
-    return sorted({folder.name.split("-", 3)[3] for folder in folders(config)})
+    """Of W&B runs; two folders of one, made within a second, have names of their own."""
+    return sorted({file.stem.removeprefix("run-") for folder in folders(config) for file in folder.glob("run-*.wandb")})
 
 
 def test_another_sweep_takes_the_run_over_and_a_named_group_keeps_its_own(config, outcome):

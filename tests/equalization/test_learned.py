@@ -272,7 +272,7 @@ def frozen_error(view, weights, s: np.ndarray, at: np.ndarray) -> float:
 def test_gradients_of_the_error_are_finite_differences_with_the_roundings_kept(site, setting):
     """Through weights, divided inputs and the activations' own scales: of each channel's logarithm."""
     view, weights = make_view(site, setting)
-    error = SiteError(view, config(), weights)
+    error = SiteError(view, config(), weights, view)
     start = 0.1 * torch.randn(view.calls[0].x.shape[-1], generator=torch.Generator().manual_seed(3))
     logarithm = start.clone().requires_grad_()
     for index in range(len(view.calls)):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
-from pkgutil import resolve_name
+import inspect
+from importlib import import_module
+from pkgutil import iter_modules, resolve_name
 
 import pytest
 
@@ -66,3 +69,13 @@ def test_presets_and_their_choices(compose):
         ]  # fmt: skip
     row = next(row for row in rows(page()) if row[0] == "mbq_release")
     assert row[4] == "`equalization.loss=mae`, `equalization.stream=${by_setting:exact,both}`"
+
+
+@pytest.mark.parametrize("group", REGISTRIES)
+def test_no_function_of_a_package_is_hidden_by_a_module_of_its_name(group):
+    """Python sets a module as its package's attribute whenever it is imported first, over a function of that name."""
+    package = import_module(f"qig.{group}")
+    modules = {module.name for module in iter_modules(package.__path__)}
+    nodes = ast.walk(ast.parse(inspect.getsource(package)))
+    functions = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    assert modules and functions and not functions & modules

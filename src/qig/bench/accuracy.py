@@ -17,7 +17,7 @@ from qig.blockwise.run import BlockPass
 from qig.blockwise.site import SiteView
 from qig.config.schema import QigSensitivity
 from qig.equalization.equalizer import Equalizer, Scale
-from qig.sensitivity import estimator
+from qig.sensitivity import estimator_of
 from qig.sensitivity.estimator import Estimator, Scores
 from qig.sensitivity.weights import token_weights
 
@@ -59,7 +59,7 @@ class _Compared(Estimator):
 
     def __init__(self, config: QigSensitivity, nodes: int) -> None:
         super().__init__(config)
-        self.estimators = {name: estimator(rule) for name, rule in rules(config, nodes).items()}
+        self.estimators = {name: estimator_of(rule) for name, rule in rules(config, nodes).items()}
         self.needs_quantized_stream = self.estimators["ours"].needs_quantized_stream
 
     def scores(self, view: SiteView) -> Scores:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qig.config.schema import Config, Sensitivity
-from qig.equalization import equalizer
+from qig.equalization import equalizer_of
 from qig.equalization.equalizer import Equalizer
 from qig.quantization.setting import Setting
-from qig.rounding import rounder
+from qig.rounding import rounder_of
 from qig.rounding.rounder import Rounder
-from qig.sensitivity import estimator
+from qig.sensitivity import estimator_of
 from qig.sensitivity.estimator import Estimator
 
 
@@ -33,9 +33,9 @@ class Methods:
             config.sensitivity,
             tuple(config.equalization.sites),
             config.equalization.share_attn_out,
-            estimator(config.sensitivity),
-            equalizer(config.equalization),
-            rounder(config.rounding),
+            estimator_of(config.sensitivity),
+            equalizer_of(config.equalization),
+            rounder_of(config.rounding),
         )
 
     @property

@@ -17,7 +17,7 @@ EQUALIZERS = {
 }
 
 
-def equalizer(config: Equalization) -> Equalizer | None:
+def equalizer_of(config: Equalization) -> Equalizer | None:
     """The method that the configuration names; ``None`` for no equalization."""
     if config.kind == "none":
         return None

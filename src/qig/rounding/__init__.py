@@ -18,6 +18,6 @@ ROUNDERS = {
 }
 
 
-def rounder(config: Rounding) -> Rounder:
+def rounder_of(config: Rounding) -> Rounder:
     """The method that the configuration names."""
     return named(config.kind, ROUNDERS, "rounding")(config)

@@ -20,6 +20,6 @@ ESTIMATORS = {
 }
 
 
-def estimator(config: Sensitivity) -> Estimator:
+def estimator_of(config: Sensitivity) -> Estimator:
     """The estimator that the configuration names."""
     return named(config.kind, ESTIMATORS, "sensitivity")(config)
