@@ -19,10 +19,10 @@ PRESETS = ["vizwiz_vqa_val", "mmmu_val", "chartqa", "ai2d", "scienceqa_img", "se
 def tasks_folder(tmp_path, monkeypatch):
     """A stand-in for lmms-eval's folder of tasks."""
     monkeypatch.setattr(index, "folder", lambda: tmp_path)
-    for cached in (index.find, index.all_names):
+    for cached in (index.find, index.all_names, index.tasks_of):
         cached.cache_clear()
     yield tmp_path
-    for cached in (index.find, index.all_names):
+    for cached in (index.find, index.all_names, index.tasks_of):
         cached.cache_clear()
 
 

@@ -10,10 +10,10 @@ from hydra.core.default_element import GroupDefault
 from omegaconf import DictConfig
 
 from qig.config.schema import Config
+from qig.config.sources import METHODS
 from qig.config.validation import needs_calibration
 
-PARTS = ("sensitivity", "equalization", "rounding")
-SAID = ("model", "quant", "method", "model.path", "model.name", "quant.name", *PARTS)
+SAID = ("model", "quant", "method", "model.path", "model.name", "quant.name", *METHODS)
 """What model, setting and method say: the groups' files, too, after which a method is called where it is no preset."""
 ELSEWHERE = ("experiment", "hydra", "tracking", "store", "device", "threads", "memory", "plan")
 """Groups that say where and how a run is made, and not which."""
@@ -34,7 +34,7 @@ def method_name(runtime: DictConfig) -> str:
     wanted = _preset(ConfigRepository(places), f"method/{choices.method}")
     if all(choices[group] == name for group, name in wanted.items()):
         return choices.method
-    return "+".join(choices[group] for group in PARTS)
+    return "+".join(choices[group] for group in METHODS)
 
 
 def _preset(files: ConfigRepository, name: str) -> dict[str, str]:
@@ -63,7 +63,7 @@ def run_name(config: Config, words: Sequence[str], key: str) -> str:
     if not needs_calibration(config):
         unread |= {"sensitivity", "calibration", "seed"}
     if config.quant.weights is None:
-        unread |= {"quant", *PARTS}
+        unread |= {"quant", *METHODS}
     told = set()
     for word in words:
         name, equals, value = word.lstrip("+").partition("=")

@@ -30,6 +30,7 @@ def find(name: str) -> Path | None:
     return _defined(mentioning).get(name) or all_names().get(name)
 
 
+@cache  # a tag is looked for in thousands of files
 def tasks_of(name: str) -> dict[str, dict[str, Any]]:
     """The configurations of the tasks behind a name, by task: its own, a group's members', those that carry a tag."""
     file = find(name)

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qig.config.sources import METHODS
 from qig.report.records import Run
 
 IGNORED_GROUPS = ("tracking", "store", "method", "hydra")
 IGNORED_KEYS = ("model.name", "quant.name", "model.outliers.sigma")
-METHOD_GROUPS = ("sensitivity", "equalization", "rounding")
+METHOD_GROUPS = tuple(METHODS)
 NAMES = ("kind", "name")
 
 

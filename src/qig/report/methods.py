@@ -13,12 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from qig.about import About
 from qig.commands import told
 from qig.config import conf_dir
+from qig.config.sources import METHODS
 from qig.equalization import EQUALIZERS
 from qig.rounding import ROUNDERS
 from qig.sensitivity import ESTIMATORS
 from qig.store.files import write_text
 
-GROUPS = ("sensitivity", "equalization", "rounding")
+GROUPS = tuple(METHODS)
 DESTINATION = Path(__file__).resolve().parents[3] / "docs" / "METHODS.md"
 HEAD = """# Methods
 
