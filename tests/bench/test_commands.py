@@ -7,6 +7,7 @@ import shlex
 
 import pytest
 from omegaconf import OmegaConf
+from safetensors.torch import load_file
 
 from qig.bench import scaling, startup
 from qig.bench.__main__ import main
@@ -14,6 +15,9 @@ from qig.bench.cost import METHODS, PLAIN, Cost
 from qig.bench.memory import Measured
 from qig.bench.published import Turn, medians
 from qig.bench.shapes import SHAPES
+from qig.blockwise.artefact import block_folder
+from qig.blockwise.run import BlockPass
+from qig.planning import rehearsal
 
 SMALL = "hidden_size: 256\nintermediate_size: 384\nnum_attention_heads: 4\nnum_key_value_heads: 2\n"
 FEW = ["calibration.shots=2", "equalization.points=2"]
@@ -46,14 +50,24 @@ def test_shapes_are_whole_heads_and_groups(shape):
     assert values["hidden_size"] % 128 == values["intermediate_size"] % 128 == 0  # W3A16's groups
 
 
-def test_calibration(tmp_path, small, capsys):
+def test_calibration(tmp_path, small, capsys, monkeypatch):
+    passes: list[list[int]] = []
+
+    class Counted(BlockPass):
+        def run(self):
+            found = super().run()
+            files = [block_folder(self.folder, index) / "weights.safetensors" for index in range(len(found))]
+            passes.append([sum(name.endswith(".integers") for name in load_file(file)) for file in files])
+            return found
+
+    monkeypatch.setattr(rehearsal, "BlockPass", Counted)
     found = run(tmp_path, capsys, "calibration", "--shape", small, "--device", "cpu", "--samples", "2", *FEW)
     measured = {row["what"]: row["measured"] for row in found["rows"]}
     assert {"attribution", "search", "capture", "peak host memory"} <= set(measured)
     assert all(value >= 0 for value in measured.values())
     foreseen = {row["what"]: row["foreseen"] for row in found["rows"]}
-    # Milliseconds more than nothing: the rehearsal has linears to quantize each time.
-    assert all(foreseen[stage] > 0.05 * measured[stage] > 0 for stage in ("attribution", "search", "rounding"))
+    assert {"attribution", "search", "capture", "peak host memory"} <= set(foreseen)
+    assert len(passes) > 1 and all(linears == [7, 7] for linears in passes)  # each rehearsal has all to quantize
 
 
 def test_published_has_every_method_of_every_turn(tmp_path, small, capsys):

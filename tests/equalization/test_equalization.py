@@ -208,6 +208,23 @@ def test_smoothquant(site, alpha):
     assert found.losses is None
 
 
+def test_smoothquant_of_channels_that_are_zero():
+    """No input, no weight, neither, and a scale below the smallest: 1e-5 stands for each, and all stays finite."""
+    view, alpha = make_view("mlp_in", "w4a8"), 0.8
+    linears = [view.block.get_submodule(f"mlp.{name}_proj") for name in ("gate", "up")]
+    for call in view.calls:
+        call.x[..., [0, 2, 3]] = 0
+    for linear in linears:
+        linear.weight[:, [1, 2]] = 0
+    linears[0].weight[0, 0], linears[0].weight[0, 3] = 5.0, 1e6
+    inside = torch.cat([call.x[kinds != 0] for call, kinds in zip(view.calls, view.kinds, strict=True)])
+    largest = float(inside[:, 1].abs().max())
+    found = SmoothQuant(SmoothQuantEqualization("smoothquant", ["mlp_in"], False, alpha)).scale(view, None)
+    expected = [1e-4 / 5.0**0.2, largest**0.8 / 0.1, 1e-4 / 0.1, 1e-5]  # the last were 6e-6
+    np.testing.assert_allclose(found.value[:4], expected, rtol=1e-5)
+    assert torch.isfinite(found.value).all()
+
+
 def grid_search(early_stop: bool) -> GridSearch:
     return GridSearch(GridEqualization("grid", [], False, 8, 0.125, "module", "mse", "exact", "mean", early_stop))
 

@@ -6,11 +6,13 @@ import json
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conftest import TINY
 from export.load_alone import logits_of
 from qig.export.benchmark import main
-from qig.export.kernels import kernel_of, use_kernels
+from qig.export.kernels import kernel_of, scale_and_zero, use_kernels
 from qig.export.scheme import scheme_of
 from qig.models.checkpoint import resolve
 
@@ -51,6 +53,16 @@ def test_what_is_no_export_is_refused(capsys):
 def test_kernels_are_taken_only_for_grids_that_they_have(bits, symmetric, group, activations, kernel):
     weights = {"bits": bits, "symmetric": symmetric, "group_size": group}
     assert kernel_of(scheme_of({"name": "test", "weights": weights, "activations": activations})) == kernel
+
+
+@given(seed=st.integers(0, 2**16), groups=st.integers(1, 3))
+def test_the_int4_kernels_zero_points_are_those_of_the_grid(seed, groups):
+    generator = torch.Generator().manual_seed(seed)
+    integers, zero = (torch.randint(16, (5, groups), generator=generator) for _ in range(2))
+    scale = 0.01 + torch.rand(5, groups, generator=generator, dtype=torch.float64)
+    its_scale, its_zero = scale_and_zero(scale, zero).unbind(-1)
+    weights = (integers.T - 8) * its_scale + its_zero
+    torch.testing.assert_close(weights, ((integers - zero) * scale).T, rtol=1e-12, atol=1e-12)
 
 
 def with_kernels(export):

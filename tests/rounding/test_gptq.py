@@ -14,7 +14,7 @@ from qig.config.schema import GptaqRounding, GptqRounding
 from qig.errors import QigError
 from qig.quantization.grid import WeightGrid, quantize_weight
 from qig.quantization.setting import Setting
-from qig.rounding.gptq import gptq
+from qig.rounding.gptq import gptq, inverse_factor
 from qig.rounding.rounder import LinearInputs, weighted_moment
 from qig.rounding.second_order import Gptaq, Gptq
 
@@ -240,6 +240,13 @@ def test_fewer_tokens_than_inputs_need_damping():
     assert_same(run(weight, x, token_weights, (3, False, 8)), least_squares(weight, x, token_weights, (3, False, 8)))
     with pytest.raises(QigError, match=r"raise rounding\.damping \(now 0"):
         run(weight, x, token_weights, (3, False, 8), damping=0.0)
+
+
+def test_moments_whose_inverse_no_number_holds():
+    """Positive definite, and factored; its inverse overflows."""
+    tiny = 1e-310 * torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
+    with pytest.raises(QigError, match=r"Hessian of 2 inputs has no stable inverse; raise rounding\.damping \(now 0"):
+        inverse_factor(tiny, 0.0)
 
 
 def test_the_weight_is_left_as_it_was():

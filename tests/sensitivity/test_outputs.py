@@ -16,10 +16,11 @@ MODULES = ("attn_in", "mlp_in")
 @pytest.mark.parametrize("site", (*MODULES, "attn_out", "mlp_out"))
 @pytest.mark.parametrize("reference", ("zero", "quantized"))
 @pytest.mark.parametrize("target", ("error", "output", "error_vs_reference"))
-def test_outputs_behind_attribution_are_those_of_the_module(toys, qig_config, site, reference, target):
-    toy = toys()
-    view = toy.view(site)
-    QuantizationAwareIntegratedGradients(qig_config(reference=reference, target=target)).scores(view)
+@pytest.mark.parametrize("closed_form", (True, False))
+def test_outputs_behind_attribution_are_those_of_the_module(toys, qig_config, site, reference, target, closed_form):
+    view = toys().view(site)
+    config = qig_config(reference=reference, target=target, closed_form=closed_form)
+    QuantizationAwareIntegratedGradients(config).scores(view)
     for index, call in enumerate(view.calls):
         torch.testing.assert_close(view.outputs[index], call(view.f), rtol=1e-12, atol=1e-12)
 

@@ -209,6 +209,50 @@ def test_channel_equal_to_its_reference_and_channel_without_error_get_zero(toys,
         assert all((attribution[..., 5] == 0).all() for attribution in closed)
 
 
+@pytest.mark.parametrize("setting", ["w3a16", "w4a8"])
+@pytest.mark.parametrize("reference", ["zero", "quantized"])
+def test_two_networks_of_one_function_get_the_same_attributions(toys, setting, reference):
+    """Implementation invariance: hidden channels change places, heads as a whole, and groups of a scale with them."""
+    sites, other = toys(setting), toys(setting)
+    block, order = other.block, {"mlp": torch.arange(12).roll(4), "self_attn": torch.arange(8).roll(4)}
+    for name, parameter in block.named_parameters():
+        module, _, inside = name.partition(".")
+        if inside.startswith(("gate", "up", "q", "k", "v")):
+            parameter.copy_(parameter[order[module]])
+        elif inside.startswith(("down", "o")):
+            parameter.copy_(parameter[:, order[module]])
+    for site in NONLINEAR:
+        view, permuted = sites.view(site), other.view(site)
+        starts, real = references(sites, view, reference), real_of(view)
+        found, _ = _integrated(view, starts, real, "gauss_legendre", 4)
+        again, _ = _integrated(permuted, starts, real, "gauss_legendre", 4)
+        first = toy.CONSUMERS[site][0]
+        assert not torch.equal(toy.weights_of(sites.block)[first], toy.weights_of(block)[first])
+        for one, two in zip(found, again, strict=True):
+            assert_close(two, one, 1e-6)
+
+
+@pytest.mark.parametrize("site", ALL)
+@pytest.mark.parametrize("reference", ["zero", "quantized"])
+def test_attributions_are_linear_in_the_scalar(toys, site, reference):
+    """G is a mean over output channels: the attributions of some channels and of the others add up to those of all."""
+    last = "self_attn.o_proj" if site.startswith("attn") else "mlp.down_proj"
+
+    def of(rows) -> list[torch.Tensor]:
+        sites = toys()
+        linear = sites.block.get_submodule(last)
+        linear.weight = torch.nn.Parameter(linear.weight[rows], requires_grad=False)
+        view = sites.view(site)
+        starts, real = references(sites, view, reference), real_of(view)
+        if site in LINEAR:
+            return _closed_form(view, starts, real)[0]
+        return _integrated(view, starts, real, "gauss_legendre", 4)[0]
+
+    for whole, some, others in zip(of(slice(0, 8)), of(slice(0, 3)), of(slice(3, 8)), strict=True):
+        assert not torch.allclose(some, others)
+        assert_close((3 * some + 5 * others) / 8, whole, 1e-6)
+
+
 @pytest.mark.parametrize("site", ALL)
 @pytest.mark.parametrize("reference", ["zero", "quantized"])
 def test_a_samples_scores_do_not_depend_on_its_company(toys, qig_config, site, reference):

@@ -68,10 +68,19 @@ def _int4(stored: Mapping[str, Tensor], scheme: QuantizationScheme, dtype: torch
 
     shape, scale = torch.Size(stored["weight_shape"].tolist()), stored["weight_scale"]
     integers = unpack_from_int32(stored["weight_packed"], 4, shape).int() + 8
-    zero = unpack_from_int32(stored["weight_zero_point"], 4, scale.shape, packed_dim=0).float()  # counted from 8
+    zero = unpack_from_int32(stored["weight_zero_point"], 4, scale.shape, packed_dim=0).int() + 8
     packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(integers, 1)
-    scale_and_zero = torch.stack([scale, -zero * scale], dim=-1).transpose(0, 1).contiguous().to(dtype)
-    return Int4OpaqueTensor(packed, scale_and_zero, [1, scheme.weights.group_size], shape)
+    return Int4OpaqueTensor(packed, scale_and_zero(scale, zero).to(dtype), [1, scheme.weights.group_size], shape)
+
+
+def scale_and_zero(scale: Tensor, zero_point: Tensor) -> Tensor:
+    """What the int4 kernel has for each group, ``[groups, out, 2]``: its weights are ``(i - 8) * scale + zero``.
+
+    Args:
+        scale: ``[out, groups]``.
+        zero_point: z of ``(i - z) * scale``, 0 to 15, ``[out, groups]``.
+    """
+    return torch.stack([scale, (8 - zero_point) * scale], dim=-1).transpose(0, 1).contiguous()
 
 
 def _int8(stored: Mapping[str, Tensor], scheme: QuantizationScheme, dtype: torch.dtype) -> Tensor:
