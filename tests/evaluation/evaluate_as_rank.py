@@ -1,10 +1,9 @@
-"""Run by torchrun, or alone: evaluates, says what this process did, and then fails with all the others."""
+"""Alone, or as one of several processes: evaluates, says what this process did, and then fails with all the others."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from unittest.mock import patch
 
@@ -43,7 +42,3 @@ def main(tasks: Path, folder: Path) -> None:
         said["error"] = str(raised)
     (folder / f"{os.environ.get('RANK', 'alone')}.json").write_text(json.dumps(said))
     Ranks.of_environment().leave()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))

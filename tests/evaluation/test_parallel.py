@@ -1,15 +1,13 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 from PIL import Image
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-import qig
 from evaluation import evaluate_as_rank
 from qig.config.schema import Evaluation, Model, Outliers
 from qig.errors import EvaluationError
@@ -45,6 +43,16 @@ def judge(doc, results):
 """
 
 
+STANDALONE = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": 2, "rdzv_backend": "c10d",
+              "rdzv_endpoint": "localhost:0", "max_restarts": 0}  # fmt: skip
+
+
+def forked(**settings) -> LaunchConfig:
+    """Processes as torchrun starts them, but without the half minute in which each of them would import all anew."""
+    PartialState._reset_state()  # this process is none of theirs
+    return LaunchConfig(**settings | {"start_method": "fork"})
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """What a single process and each of two said, by the name of their file."""
@@ -58,15 +66,11 @@ def found(tmp_path_factory):
     DatasetDict({"val": Dataset.from_dict(rows)}).save_to_disk(tasks / "data")
     (tasks / "functions.py").write_text(FUNCTIONS)
     (tasks / "qig_drawn.yaml").write_text(YAML.format(folder=tasks))
-    script = [evaluate_as_rank.__file__, str(tasks), str(folder)]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *script]
-    env = {**os.environ, "PYTHONPATH": str(Path(qig.__file__).parents[1])}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "TASKS_FOLDER", tasks)  # both are set there, and put back here
         patch.setattr(chat_model, "generate_answers", chat_model.generate_answers)
         evaluate_as_rank.main(tasks, folder)
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+        elastic_launch(forked(**STANDALONE), evaluate_as_rank.main)(tasks, folder)
     return {file.stem: json.loads(file.read_text()) for file in folder.iterdir()}
 
 
@@ -104,7 +108,8 @@ def test_processes_are_started_and_one_writes(tmp_path):
     assert json.loads((tmp_path / "evaluation.json").read_text())["metrics"]["qig_digitgrid"]["n"] == 6
 
 
-def test_what_a_process_says_is_told(tmp_path):
+def test_what_a_process_says_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.distributed.launcher.api.LaunchConfig", forked)
     with pytest.raises(EvaluationError, match=r"one of 2 processes failed: .*did you mean 'qig_digitgrid'"):
         launch(job(tmp_path, tasks=["qig_digit_grid"]), 2)
     assert list(tmp_path.iterdir()) == []

@@ -59,7 +59,7 @@ def test_disk_is_what_a_run_leaves(config, tmp_path, overrides):
     assert found.disk_bytes == pytest.approx(left, rel=0.25)
 
 
-@pytest.mark.parametrize("overrides", ["method=awq", "method=gptq", QIG, GRADIENTS])
+@pytest.mark.parametrize("overrides", ["method=gptq", QIG, GRADIENTS])
 def test_what_waits_on_disk_is_what_was_foreseen(config, tmp_path, overrides):
     few = [] if "gptq" in overrides else ["equalization.points=2"]
     settings = config(*overrides.split(), *few, "memory.activations=disk", "calibration.samples=12")

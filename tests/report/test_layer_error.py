@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import TINY
 from qig.data.calibration import CalibrationBatch
 from qig.report import layer_error
 
@@ -43,11 +44,11 @@ def test_relative_errors_by_loops():
     assert result["end"] == pytest.approx(errors["block", "1"], rel=1e-5)
 
 
-def test_gptq_and_gptaq_beat_nearest(monkeypatch, tmp_path, capsys, any_tiny):
+def test_gptq_and_gptaq_beat_nearest(monkeypatch, tmp_path, capsys):
     few = {name: layer_error.CONSTRUCTIONS[name] for name in ("RTN", "GPTQ", "GPTAQ")}
     monkeypatch.setattr(layer_error, "CONSTRUCTIONS", few)
     layer_error.main(
-        ["--models", any_tiny, "--sigmas", "0.75", "--samples", "6", "--held-out", "3", "--output", str(tmp_path)]
+        ["--models", TINY[0], "--sigmas", "0.75", "--samples", "6", "--held-out", "3", "--output", str(tmp_path)]
     )
     rows = list(csv.DictReader((tmp_path / "layer_error.csv").open()))
     error = {(row["construction"], level): float(row[level]) for row in rows for level in ("linear", "block", "end")}
@@ -58,7 +59,7 @@ def test_gptq_and_gptaq_beat_nearest(monkeypatch, tmp_path, capsys, any_tiny):
     assert text in capsys.readouterr().out
     assert f"| GPTQ | {error['GPTQ', 'linear']:.4g} ({error['GPTQ', 'linear'] / error['RTN', 'linear']:.2f})" in text
     record = json.loads((tmp_path / "layer_error.json").read_text())
-    assert record["command"].startswith(f"python -m qig.report.layer_error --models {any_tiny}")
+    assert record["command"].startswith(f"python -m qig.report.layer_error --models {TINY[0]}")
     assert {"git", "packages"} <= record.keys()
 
 

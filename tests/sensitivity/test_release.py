@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from conftest import TINY
 from oracles.release import SITES, Release
 from qig.blockwise.activations import Activations
 from qig.blockwise.artefact import block_folder
@@ -72,22 +73,22 @@ def oracle(compose, digit_samples, batches_of):
     return made
 
 
-@pytest.mark.parametrize("padding", [False, True], ids=["alone", "padded"])
 @pytest.mark.parametrize(("setting", "blocks"), [("w3a16", 3), ("w4a8", 2)])
+@pytest.mark.parametrize(("model", "padding"), [*((name, False) for name in TINY), (TINY[1], True)])
 def test_token_weights_losses_and_exponents(
-    compose, digit_samples, batches_of, oracle, tmp_path, any_tiny, setting, blocks, padding
+    compose, digit_samples, batches_of, oracle, tmp_path, model, setting, blocks, padding
 ):
     """Both in float64, the oracle sample by sample, the package as well or with a padded micro-batch.
 
     Sample by sample, no norm differs in a digit, no value falls on the other side of a half, and all is equal.
     """
-    config = configured(compose, any_tiny, setting)
+    config = configured(compose, model, setting)
     loaded = shortened(config, blocks)
     batches = in_double(batches_of(loaded, digit_samples[:SAMPLES], 10_000 if padding else 1))
     assert padding == (not all(batch.real.all() for batch in batches))
     passed = BlockPass(loaded, batches, config, Activations(CPU), tmp_path).run()
     records = [site for block in passed for site in block["sites"]]
-    expected = oracle(any_tiny, setting, blocks)
+    expected = oracle(model, setting, blocks)
 
     places = [(block, site) for block in range(blocks) for site in SITES]
     assert [(record["block"], record["site"]) for record in records] == list(expected) == places

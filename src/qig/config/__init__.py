@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from omegaconf import OmegaConf
 from qig.config.schema import GROUPS, Config
 
 
+@cache
 def register() -> None:
     """Put the schemas into Hydra's store, under ``schema/`` so that they do not show among a group's choices."""
     from hydra.core.config_store import ConfigStore
