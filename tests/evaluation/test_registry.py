@@ -49,7 +49,14 @@ def test_tasks_are_checked_without_heavy_imports():
     assert done.stdout.strip() == "[]"
 
 
-def test_a_dataset_that_cannot_be_had_is_explained(monkeypatch):
+@pytest.mark.parametrize(
+    ("task", "needs"),
+    [
+        ("mmmu_val", r"needs the dataset (\S+/MMMU), .* hf download --repo-type dataset \1 "),
+        ("qig_digitgrid", "does not say which dataset it needs; it could not be fetched .*no route to the hub.$"),
+    ],
+)
+def test_a_dataset_that_cannot_be_had_is_explained(monkeypatch, task, needs):
     from tenacity import retry, stop_after_attempt
 
     @retry(stop=stop_after_attempt(2))
@@ -57,9 +64,9 @@ def test_a_dataset_that_cannot_be_had_is_explained(monkeypatch):
         raise ConnectionError("no route to the hub")
 
     monkeypatch.setattr("lmms_eval.tasks.get_task_dict", offline)
-    message = r"'qig_digitgrid' needs .* could not be fetched \(ConnectionError: no route"
-    with pytest.raises(EvaluationError, match=message):
-        load_tasks(["qig_digitgrid"], PLAIN)
+    with pytest.raises(EvaluationError, match=f"^task '{task}' {needs}") as error:
+        load_tasks([task], PLAIN)
+    assert "could not be fetched (ConnectionError: no route to the hub)" in str(error.value)
 
 
 def test_tasks_without_generated_answers_are_refused(monkeypatch):

@@ -74,7 +74,9 @@ def load_tasks(tasks: list[str], protocol: Protocol) -> tuple[object, dict[str, 
         except RetryError as error:
             cause = error.last_attempt.exception()
             why = f"it could not be fetched ({type(cause).__name__}: {cause})"
-            raise EvaluationError(missing(name, dataset_of(name) or f"of {name}", why)) from cause
+            unnamed = f"task {name!r} does not say which dataset it needs; {why}"
+            dataset = dataset_of(name)
+            raise EvaluationError(missing(name, dataset, why) if dataset else unnamed) from cause
         loaded.update({member.task_name: member.task for member in members})
     for name, task in loaded.items():
         if task.OUTPUT_TYPE != "generate_until":
