@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
-# Most of it is never imported: Python compiles what is, where it may keep that.
-NO_COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
-INSTALL := $(BIN)/python -m pip install --quiet $(NO_COMPILE) --constraint requirements.lock --editable
+# Most of it is never imported: Python compiles what is, and keeps that, instead of pip all of it.
+unexport PYTHONDONTWRITEBYTECODE
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint requirements.lock --editable
 
 .PHONY: help run results paper smol smol-text smol-study smol-images smol-leverage notebooks speed faults fuzz launchers bench test lint lock clean
 
@@ -23,7 +23,7 @@ help:
 	@echo "make fuzz     results/fuzz anew: inputs that nobody would write, into all that reads (about 15 minutes)"
 	@echo "make bench    results/benchmarks anew: calibration beside the published cost structure (about two hours)"
 	@echo "make launchers  results/launchers.md anew: 24 runs on every launcher, two of which fail at first (10 to 40 minutes)"
-	@echo "make test     all tests (15 to 20 minutes on 2 cores)"
+	@echo "make test     all tests (about a quarter of an hour on 2 cores)"
 	@echo "make lint     ruff"
 	@echo "make lock     requirements.lock anew from what is installed in $(VENV)"
 	@echo "make clean    remove the environment and all outputs"
