@@ -59,6 +59,16 @@ def _points(choices: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     return [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]
 
 
+def is_telling(word: str) -> bool:
+    """Whether an override can change a result, and not only where it is kept and how the jobs are run."""
+    return not word.lstrip("+~").startswith(("tracking", "hydra", "store"))
+
+
+def is_of_sweep(word: str) -> bool:
+    """Whether it is one of Hydra's own that say what is swept and how it is tabulated."""
+    return word.lstrip("+~").startswith("hydra.sweeper.")
+
+
 def parsed(words: Sequence[str]) -> dict[str, list[str]]:
     """Key to the values it takes, as written; a later word replaces an earlier one of the same key."""
     found: dict[str, list[str]] = {}

@@ -14,7 +14,7 @@ from yaml import YAMLError
 
 from qig.errors import StoreError
 from qig.experiment.gather import Found, Row, sweep_of, table_of
-from qig.experiment.jobs import jobs, parsed
+from qig.experiment.jobs import is_of_sweep, is_telling, jobs, parsed
 from qig.experiment.spec import read_figures
 from qig.report.jobs import Job, read_jobs
 from qig.report.records import Run, load_run
@@ -22,7 +22,6 @@ from qig.report.tables.placing import checked_table
 from qig.store import find_damage
 
 SWEEP_FILE = "multirun.yaml"
-UNTELLING = ("tracking", "hydra", "store")
 THREADS = "threads"  # a sweep gives its jobs those of the machine, where its command gave none
 NEEDS_CHECKPOINT = ("token_image",)
 
@@ -55,8 +54,7 @@ def gather_from(name: str, overrides: Sequence[str], sweeps: Sequence[Path]) -> 
 
 def _telling(words: Sequence[str], but: str | None = None) -> frozenset[str]:
     """The words that can change a result, without those of the key ``but``."""
-    return frozenset(word for word in words
-                     if not word.lstrip("+~").startswith(UNTELLING) and word.partition("=")[0] != but)
+    return frozenset(word for word in words if is_telling(word) and word.partition("=")[0] != but)
 
 
 def _words(name: str, folder: Path) -> list[str]:
@@ -71,8 +69,7 @@ def _words(name: str, folder: Path) -> list[str]:
     swept = [word.partition("=")[2] for word in task if word.startswith("+experiment=")]
     if swept != [name]:
         raise StoreError(f"{folder} is a sweep of {', '.join(swept) or 'no experiment'}; expected +experiment={name}")
-    tabulated = [word for word in own if word.lstrip("+~").startswith("hydra.sweeper.")]
-    return [*(word for word in task if not word.startswith("+experiment=")), *tabulated]
+    return [*(word for word in task if not word.startswith("+experiment=")), *filter(is_of_sweep, own)]
 
 
 def _joined(commands: Sequence[Sequence[str]], overrides: Sequence[str]) -> list[str]:

@@ -68,7 +68,8 @@ def with_published(found: Found, frame: pd.DataFrame) -> pd.DataFrame:
         return frame
     frame = frame.copy()
     names = list(dict.fromkeys(frame["metric"]))
-    lines = [(place, beside(published, place, name, names[0])) for name in names for place in places(found)]
+    made = places(found)
+    lines = [(place, beside(published, place, name, names[0])) for name in names for place in made]
     for metric in ordered(published, (numbers for _, numbers in lines)):
         frame[f"published_{metric}"] = [numbers[metric].value if metric in numbers else None for _, numbers in lines]
     frame["published_source"] = [f"{published.reported_by} {published.table}, {_theirs(published, place.runs[0])}"

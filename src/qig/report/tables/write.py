@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from qig.experiment.gather import Found
+from qig.experiment.jobs import is_of_sweep, is_telling
 from qig.report.figures.experiment import write_experiment_figures
 from qig.report.records import Run
 from qig.report.tables.cells import cells
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RECORDS = "records"
-UNTELLING = ("tracking", "hydra", "store")
-TABLE = "hydra.sweeper."
-"""Hydra's own words change no result, but for what is swept and how it is tabulated."""
 
 
 def write_experiment(found: Found, root: Path) -> list[Path]:
@@ -81,8 +79,7 @@ def sidecar(found: Found, frame: pd.DataFrame, duels: pd.DataFrame, records: Map
 
 def folder_name(found: Found) -> str:
     """``table5_gptq``, or with overrides that can change a result or the table ``table5_gptq_model=tiny_internvl``."""
-    telling = [word for word in found.overrides
-               if (bare := word.lstrip("+~")).startswith(TABLE) or not bare.startswith(UNTELLING)]
+    telling = [word for word in found.overrides if is_telling(word) or is_of_sweep(word)]
     letters = "".join(letter if letter.isalnum() or letter in "=._-,+" else "-"
                       for letter in "_".join([found.name, *telling]))
     return letters if len(letters) <= 120 else f"{letters[:100]}-{hashlib.sha256(letters.encode()).hexdigest()[:16]}"
