@@ -1,4 +1,4 @@
-"""The command line as a user meets it: a subprocess, its exit status, and what it says."""
+"""The command line as a user meets it: a process of its own, its exit status, and what it says."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import forked
 import qig
 from qig.__main__ import own_checkpoint
 from qig.config import conf_dir
@@ -20,15 +21,12 @@ from qig.runner import Prepared
 SOURCE = Path(qig.__file__).parents[1]
 
 
-def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
     """``python -m qig`` in another folder than the clone, with its outputs below ``cwd``."""
-    return python("-m", "qig", *arguments, cwd=cwd, **environment)
-
-
-def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
     env = {**os.environ, "PYTHONPATH": str(SOURCE), **environment}
     env.pop("HYDRA_FULL_ERROR", None)
-    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "qig", *words]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
 
 
 def records(store: Path) -> list[Path]:
@@ -95,42 +93,15 @@ BAD = [
 ]
 
 
-FORKS = """if True:
-    import json, os, sys
-    from pathlib import Path
-    from qig.__main__ import main
-    for number, words in enumerate(json.loads(sys.argv[1])):
-        if child := os.fork():
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            Path(f"{number}.status").write_text(str(status))
-            continue
-        said = os.open(f"{number}.said", os.O_WRONLY | os.O_CREAT)
-        os.dup2(said, 1), os.dup2(said, 2)
-        sys.argv = ["qig", *words]
-        main()
-        sys.exit(0)
-"""
-
-
-@pytest.fixture(scope="module")
-def mistakes(tmp_path_factory):
-    """A folder with the exit status and the words of each of ``BAD``: forks of one process, which has qig imported."""
-    folder = tmp_path_factory.mktemp("mistakes")
-    lists = [[override, "tracking=none"] for override, _ in BAD]
-    for number, words in enumerate(lists):
-        words += [] if words[0].startswith("store=") else [f"store={folder / f'store{number}'}"]
-    done = python("-c", FORKS, json.dumps(lists), cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.mark.parametrize("number", range(len(BAD)), ids=[override for override, _ in BAD])
-def test_mistakes_are_told_once_and_leave_nothing(mistakes, number):
-    told, said = (mistakes / f"{number}.said").read_text(), BAD[number][1]
-    assert int((mistakes / f"{number}.status").read_text()) != 0
-    assert told.count("error:") == 1 and said in told[told.index("error:") :]
+@pytest.mark.parametrize(("override", "meant"), BAD, ids=[override for override, _ in BAD])
+def test_mistakes_are_told_once_and_leave_nothing(tmp_path, override, meant):
+    store = tmp_path / "store"
+    done = forked.run(forked.command(f"store={store}", override, "tracking=none"), tmp_path)
+    told = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert told.count("error:") == 1 and meant in told[told.index("error:") :]
     assert "Traceback" not in told
-    assert not records(mistakes / f"store{number}")
+    assert not records(store)
 
 
 def test_run_then_the_same_run_then_a_sweep_with_a_mistake(tmp_path, compose):
@@ -139,7 +110,7 @@ def test_run_then_the_same_run_then_a_sweep_with_a_mistake(tmp_path, compose):
     common = ["method=rtn", "tracking=none", "evaluation.limit=20", "threads=1", "device=cpu"]
     common.append(f"store={tmp_path / 'store'}")
 
-    first = run(*common, cwd=tmp_path)
+    first = forked.run(forked.command(*common), tmp_path)
     assert first.returncode == 0, first.stderr
     assert "1 job: 1 done" in first.stdout + first.stderr
     made = {folder.parent.name for folder in records(tmp_path / "store")}
@@ -162,7 +133,7 @@ def test_run_then_the_same_run_then_a_sweep_with_a_mistake(tmp_path, compose):
     assert [environment_of(folder) for folder in ids] == computed
     assert computed[0]["cpu"]["threads"] == 1
 
-    sweep = run("-m", *common, "quant.weights.group_size=128,100", cwd=tmp_path)
+    sweep = forked.run(forked.command("-m", *common, "quant.weights.group_size=128,100"), tmp_path)
     told = sweep.stdout + sweep.stderr
     assert sweep.returncode != 0
     assert "error: 1 of 2 jobs cannot run; none was launched" in told and "job 1: " in told and "job 0: " not in told
@@ -170,6 +141,6 @@ def test_run_then_the_same_run_then_a_sweep_with_a_mistake(tmp_path, compose):
     assert not list((tmp_path / "outputs" / "sweeps").glob("*/*/*/"))
     assert sorted(records(tmp_path / "store")) == before
 
-    sweep = run("-m", *common, "quant.weights.group_size=128", "seed=0,1", cwd=tmp_path)
+    sweep = forked.run(forked.command("-m", *common, "quant.weights.group_size=128", "seed=0,1"), tmp_path)
     assert sweep.returncode == 0 and "2 jobs: 0 done, 2 cached, 0 failed" in sweep.stdout + sweep.stderr
     assert sorted(records(tmp_path / "store")) == before

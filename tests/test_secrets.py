@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import forked
 from qig.errors import ConfigError
 from qig.secrets import HIDDEN, masked, refuse_in_config, refuse_in_words, without_secrets
 
@@ -96,10 +94,7 @@ def run(tmp_path: Path, *overrides: str, **variables: str):
     """The command in a process of its own; everything that it leaves below ``tmp_path``."""
     arguments = [f"hydra.run.dir={tmp_path / 'out'}", f"hydra.sweep.dir={tmp_path / 'out'}",
                  f"store={tmp_path / 'store'}", f"tracking.dir={tmp_path}"]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "qig", *overrides, *arguments],
-        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **variables},
-    )  # fmt: skip
+    done = forked.run(forked.command(*overrides, *arguments), tmp_path, variables)
     left = {f: f.read_text(errors="replace") for f in tmp_path.rglob("*") if f.is_file() and f.name != "secret.yaml"}
     return done, left
 

@@ -1,14 +1,12 @@
 """The sweeper as Hydra makes it."""
 
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 from hydra import compose
 from omegaconf import OmegaConf
 
+import forked
 from qig.config.composed import composing
 from qig.errors import ConfigError
 from qig.experiment import sweeper as module
@@ -88,8 +86,7 @@ def test_mistakes_come_before_any_job_and_what_is_stored_is_tracked_behind_all(m
 
 def test_two_runs_in_a_cell_are_refused_before_anything_runs(tmp_path):
     words = ["+experiment=table5_gptq", "model=tiny_internvl", "tracking=none", "calibration.samples=2,4"]
-    done = subprocess.run([sys.executable, "-m", "qig", "-m", *words], cwd=tmp_path, capture_output=True, text=True,
-                          env={**os.environ, "QIG_STORE": str(tmp_path / "store")})
+    done = forked.run(forked.command("-m", *words), tmp_path, {"QIG_STORE": str(tmp_path / "store")})
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "fall into one cell ('tiny_internvl', 'GPTQ', 'w3a16')" in done.stderr
     assert not (tmp_path / "store").exists()

@@ -6,19 +6,18 @@ stage it is in and which unit of work it begins: a block of the pass, a block of
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import signal
-import sys
 import time
-import traceback
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from unittest.mock import patch
+
+import forked
 
 COMMON = [
     "model=tiny_qwen2_vl", "calibration.samples=4", "calibration.tokens_per_batch=400", "evaluation.limit=12",
@@ -131,13 +130,15 @@ class Bench:
         """The command in a child; ``inside`` is called in it first."""
         folder = self.root / f"child-{len(self.children)}"
         folder.mkdir()
-        arguments = [*COMMON, *RUNS[name], f"store={self.store}", *more]
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = os.fork()
-        if pid == 0:
-            _run(arguments, folder, cwd or folder, inside)
-        child = Child(pid, folder)
+        main = forked.command(*COMMON, *RUNS[name], f"store={self.store}", *more)
+
+        def work() -> None:
+            with probed(folder / "events"):
+                if inside is not None:
+                    inside()
+                main()
+
+        child = Child(forked.start(work, cwd or folder, folder / "said", folder / "said"), folder)
         self.children.append(child)
         return child
 
@@ -149,36 +150,6 @@ class Bench:
 
     def clear(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
-
-
-def _run(arguments: list[str], folder: Path, cwd: Path, inside: Callable[[], None] | None) -> None:
-    """In the child: never returns."""
-    code = 1
-    try:
-        said = os.open(folder / "said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(said, 1)
-        os.dup2(said, 2)
-        sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
-        os.chdir(cwd)
-        sys.argv = ["qig", *arguments]
-        from qig.__main__ import main
-
-        with probed(folder / "events"):
-            if inside is not None:
-                inside()
-            main()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-        if isinstance(end.code, str):
-            print(end.code, file=sys.stderr)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        with suppress(BaseException):
-            atexit._run_exitfuncs()  # W&B has one, which may print
-        sys.stderr.flush()
-        os._exit(code)
 
 
 @contextmanager

@@ -1,14 +1,12 @@
 import json
-import os
 import pickle
-import subprocess
+import runpy
 import sys
-from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-import qig
+import forked
 from qig.report.__main__ import main
 from qig.report.closing import close
 from qig.report.jobs import compared, fingerprint, read_jobs
@@ -157,9 +155,12 @@ def hydra_app(runs, tmp_path, *arguments):
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "app.py").write_text(APP)
     (tmp_path / "app" / "config.yaml").write_text(CONFIG)
-    environment = os.environ | {"PYTHONPATH": str(Path(qig.__file__).parents[1])}
-    return subprocess.run([sys.executable, "app/app.py", f"store={runs.root}", *arguments], cwd=tmp_path,
-                          env=environment, capture_output=True, text=True)
+
+    def app() -> None:
+        sys.argv = ["app/app.py", f"store={runs.root}", *arguments]
+        runpy.run_path("app/app.py", run_name="__main__")
+
+    return forked.run(app, tmp_path)
 
 
 def test_a_sweep_with_a_failed_job_closes_and_still_fails(runs, tmp_path):
