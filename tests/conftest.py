@@ -50,24 +50,30 @@ def nothing_twice_for_small_runs():
 
 
 @pytest.fixture(scope="session")
-def compose():
-    """``compose("method=rtn", ...)``: the configuration object that the command line would make of the overrides."""
+def composed():
+    """``composed("method=rtn", ...)``: what Hydra composes of the overrides."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
-    from omegaconf import OmegaConf
 
     from qig.config import conf_dir, register
     from qig.config.composed import Composer, without_hydra
 
     register()
 
-    def composed(words: list[str]):
+    def whole(words: list[str]):
         with initialize_config_dir(config_dir=str(conf_dir())):
             return hydra_compose("config", overrides=words, return_hydra_config=True)
 
-    composer = Composer(composed)
+    composer = Composer(whole)
+    return lambda *overrides: without_hydra(composer(overrides))
 
-    return lambda *overrides: OmegaConf.to_object(without_hydra(composer(overrides)))
+
+@pytest.fixture(scope="session")
+def compose(composed):
+    """``compose("method=rtn", ...)``: the configuration object that the command line would make of the overrides."""
+    from omegaconf import OmegaConf
+
+    return lambda *overrides: OmegaConf.to_object(composed(*overrides))
 
 
 def random_model(name: str, blocks: int = 2, seed: int = 0, key_value_heads: int | None = None):

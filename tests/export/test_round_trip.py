@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
 import pytest
 
+import forked
 import qig
 from qig.__main__ import own_checkpoint
-
-SOURCE = Path(qig.__file__).parents[1]
 
 
 def samples_of(run: Path) -> list[dict]:
@@ -35,13 +33,14 @@ def test_the_framework_evaluates_it_like_its_run(model, exported, make_run):
 def test_lmms_eval_scores_the_same_answers(exported, tmp_path):
     export = exported("tiny_llava_onevision", "w3a16")
     tasks = Path(qig.__file__).parent / "evaluation" / "tasks"
-    command = [sys.executable, "-m", "lmms_eval", "--model", "qig", "--model_args", f"checkpoint={export.folder}"]
-    command += ["--include_path", str(tasks), "--tasks", "qig_digitgrid", "--limit", "6", "--batch_size", "6"]
-    command += ["--log_samples", "--output_path", str(tmp_path)]
-    path = os.pathsep.join([str(SOURCE), *filter(None, sys.path)])
-    done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": path}, cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+    words = ["--model", "qig", "--model_args", f"checkpoint={export.folder}", "--include_path", str(tasks)]
+    words += ["--tasks", "qig_digitgrid", "--limit", "6", "--batch_size", "6", "--log_samples"]
+
+    def lmms_eval() -> None:
+        sys.argv = ["lmms_eval", *words, "--output_path", str(tmp_path)]
+        runpy.run_module("lmms_eval", run_name="__main__")
+
+    done = forked.run(lmms_eval, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     (file,) = tmp_path.rglob("*samples*.jsonl")
     rows = sorted((json.loads(line) for line in file.read_text().splitlines()), key=lambda row: row["doc_id"])
