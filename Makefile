@@ -23,7 +23,7 @@ help:
 	@echo "make fuzz     results/fuzz anew: inputs that nobody would write, into all that reads (about 15 minutes)"
 	@echo "make bench    results/benchmarks anew: calibration beside the published cost structure (about two hours)"
 	@echo "make launchers  results/launchers.md anew: 24 runs on every launcher, two of which fail at first (10 to 40 minutes)"
-	@echo "make test     all tests (17 minutes on 2 slow cores, installation included)"
+	@echo "make test     all tests (13 minutes on 2 slow cores, installation included)"
 	@echo "make lint     ruff"
 	@echo "make lock     requirements.lock anew from what is installed in $(VENV)"
 	@echo "make clean    remove the environment and all outputs"

@@ -51,7 +51,8 @@ def _be(function, cwd: Path, stdout: Path, stderr: Path, environment: Mapping[st
     try:
         for number, file in ((1, stdout), (2, stderr)):
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-        sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+        # Not closed with their objects: a child of this one makes its own of the same numbers.
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
         atexit._clear()  # what is to be done at the parent's end
         os.chdir(cwd)
         os.environ.update(environment)
