@@ -172,16 +172,10 @@ def test_straight_through_values_are_those_of_the_grid_bit_for_bit(seed, grid):
     assert torch.equal(fake_quantize_through(weight, grid), expected)
 
 
-END = torch.ones((), requires_grad=True)
-with torch.enable_grad():
-    ENDS_MOVE = bool(torch.autograd.grad(END.clamp(0, 1), END)[0])
-
-
 def frozen(weight: np.ndarray, at: np.ndarray, grid: WeightGrid) -> np.ndarray:
     """The grid with every rounding of ``at`` kept as an offset, so that it is smooth: what straight-through assumes.
 
-    What lies beyond the grid's ends at ``at`` stays there, what lies between them moves, and what lies on them does
-    what torch's clamp has as its derivative there.
+    What lies beyond the grid's ends at ``at`` stays there, what lies between or on them moves.
     """
     size = grid.group_size or weight.shape[1]
     result = np.zeros_like(weight)
@@ -196,7 +190,7 @@ def frozen(weight: np.ndarray, at: np.ndarray, grid: WeightGrid) -> np.ndarray:
                 return scale, -w.min() / scale
 
             def bounded(moved, rounded, low):
-                inside = (low < rounded) & (rounded < grid.high) | ENDS_MOVE & np.isin(rounded, (low, grid.high))
+                inside = (low <= rounded) & (rounded <= grid.high)
                 return np.where(inside, moved, np.clip(rounded, low, grid.high))
 
             scale, zero = parameters(weight[row, part])

@@ -16,6 +16,7 @@ from qig.quantization.grid import (
     fake_quantize_activation,
     packed_bytes,
     quantize_weight,
+    straight_through,
     weight_parameters,
 )
 
@@ -180,3 +181,13 @@ def test_activations_are_the_same_with_and_without_gradients(bits, seed, scale):
     tracked = x.requires_grad_()
     passed = fake_quantize_activation(tracked, grid)
     assert passed.requires_grad and torch.equal(plain, passed)
+
+
+def test_straight_through_moves_what_lies_on_the_ends_and_nothing_beyond():
+    x = torch.tensor([-2.0, -0.6, -0.4, 0.4, 1.0, 2.4, 2.6, 3.4, 3.6, 9.0], requires_grad=True)
+    offset = torch.tensor(-1.0, requires_grad=True)
+    found = straight_through(x, -1, 2, offset)
+    assert found.tolist() == [-1, -1, -1, -1, 0, 1, 2, 2, 2, 2]
+    within = torch.tensor([0, 0, 1, 1, 1, 1, 1, 1, 0, 0.0])
+    moved = torch.autograd.grad(found.sum(), (x, offset))
+    assert torch.equal(moved[0], within) and moved[1] == within.sum()

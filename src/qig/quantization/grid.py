@@ -88,14 +88,19 @@ class QuantizedWeight:
         ]
 
 
+def nearest(x: Tensor, low: int, high: int, offset: Tensor | int = 0) -> Tensor:
+    """``clamp(round(x) + offset, low, high)``."""
+    return torch.round(x).add_(offset).clamp_(low, high)
+
+
 def weight_parameters(
-    weight: Tensor, grid: WeightGrid, rounding: Callable[[Tensor], Tensor] = torch.round
+    weight: Tensor, grid: WeightGrid, whole: Callable[[Tensor, int, int], Tensor] = nearest
 ) -> tuple[Tensor, Tensor | None]:
     """Scale and zero point of each group.
 
     Args:
         weight: ``[out, in]``; ``in`` must be a multiple of the group size.
-        rounding: how the zero point becomes a whole number; another one only to differentiate through it.
+        whole: how the zero point becomes a whole number; ``straight_through`` only to differentiate through it.
 
     Returns:
         ``scale [out, groups]`` float32 and ``zero_point [out, groups]`` float32 (whole numbers), or ``None``.
@@ -108,31 +113,34 @@ def weight_parameters(
         return groups.abs().amax(-1).clamp(min=SMALLEST_RANGE) / grid.high, None
     low, high = groups.amin(-1), groups.amax(-1)  # four times as fast as aminmax
     scale = (high - low).clamp(min=SMALLEST_RANGE) / grid.high
-    return scale, rounding(-low / scale).clamp(0, grid.high)
+    return scale, whole(-low / scale, 0, grid.high)
 
 
 def quantize_weight(weight: Tensor, grid: WeightGrid) -> QuantizedWeight:
     """Round-to-nearest onto the grid: ``clamp(round(w / scale) + zero, low, high)``; ``weight`` is ``[out, in]``."""
     scale, zero = weight_parameters(weight, grid)
-    integers = torch.round(_grouped(weight, grid) / scale.unsqueeze(-1))
-    if zero is not None:
-        integers = integers + zero.unsqueeze(-1)
-    integers = integers.clamp(grid.low, grid.high).view(weight.shape)
+    offset = 0 if zero is None else zero.unsqueeze(-1)
+    integers = nearest(_grouped(weight, grid) / scale.unsqueeze(-1), grid.low, grid.high, offset).view(weight.shape)
     if zero is None:
         return QuantizedWeight(integers.to(torch.int8), scale, None)
     return QuantizedWeight(integers.to(torch.uint8), scale, zero.to(torch.uint8))
 
 
-def straight_through(x: Tensor) -> Tensor:
-    """Rounded values with the gradient of the identity."""
-    return x + (torch.round(x) - x).detach()
+def straight_through(x: Tensor, low: int, high: int, offset: Tensor | int = 0) -> Tensor:
+    """``clamp(round(x) + offset, low, high)``, whole as ``offset`` is, with the gradients of ``x + offset`` in between.
+
+    On ``low`` and ``high``, too, where the derivative of torch's own clamp goes by its version; 0 beyond.
+    """
+    moved, rounded = x + offset, (torch.round(x) + offset).detach()
+    within = (low <= rounded) & (rounded <= high)
+    return rounded.clamp(low, high) + torch.where(within, moved - moved.detach(), 0)
 
 
 def fake_quantize_through(weight: Tensor, grid: WeightGrid) -> Tensor:
     """The values of ``quantize_weight(weight).dequantize()``, differentiable: rounding is passed straight through."""
     scale, zero = weight_parameters(weight, grid, straight_through)
     scale, offset = scale.unsqueeze(-1), 0 if zero is None else zero.unsqueeze(-1)
-    integers = (straight_through(_grouped(weight, grid) / scale) + offset).clamp(grid.low, grid.high)
+    integers = straight_through(_grouped(weight, grid) / scale, grid.low, grid.high, offset)
     return ((integers - offset) * scale).view(weight.shape)
 
 
@@ -146,7 +154,7 @@ def fake_quantize_activation(x: Tensor, grid: ActivationGrid) -> Tensor:
     scale = values.abs().amax(-1, keepdim=True).clamp(min=SMALLEST_RANGE) / grid.steps
     steps = values / scale
     if steps.requires_grad:
-        return (straight_through(steps).clamp(-high - 1, high) * scale).to(x.dtype)
+        return (straight_through(steps, -high - 1, high) * scale).to(x.dtype)
     return steps.round_().clamp_(-high - 1, high).mul_(scale).to(x.dtype)  # the same values, sooner and in one copy
 
 
