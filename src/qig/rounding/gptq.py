@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qig.errors import QigError
 from qig.finite import refuse_non_finite
-from qig.quantization.grid import QuantizedWeight, WeightGrid, weight_parameters
+from qig.quantization.grid import QuantizedWeight, WeightGrid, nearest, weight_parameters
 
 
 def gptq(
@@ -70,7 +70,7 @@ def gptq(
                     zero[group] = fresh_zero[:, 0]
             w, behind = remaining[position], remaining[position + 1 : stop]
             offset = 0 if zero is None else zero[group]
-            integers[position] = (torch.round(w / scale[group]) + offset).clamp(grid.low, grid.high)
+            integers[position] = nearest(w / scale[group], grid.low, grid.high, offset)
             error = (w - (integers[position] - offset) * scale[group]) / factor[position, position]
             behind.addr_(factor[position, position + 1 : stop], error, alpha=-1)
             if spread is not None:
