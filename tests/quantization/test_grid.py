@@ -162,7 +162,10 @@ def test_activations_token_by_token(bits):
     np.testing.assert_allclose(wide, integers * step, rtol=1e-6, atol=1e-12)
     alone = fake_quantize_activation(torch.from_numpy(x[1, 3]), ActivationGrid(bits))
     assert torch.equal(alone, found[1, 3])  # one token's scale does not see the others
-    assert fake_quantize_activation(torch.from_numpy(x).half(), ActivationGrid(bits)).dtype == torch.float16
+    half = torch.from_numpy(x).half()
+    coarse = fake_quantize_activation(half, ActivationGrid(bits))
+    assert coarse.dtype == torch.float16
+    assert torch.equal(coarse, fake_quantize_activation(half.float(), ActivationGrid(bits)).half())
 
 
 def test_packed_bytes_by_hand():

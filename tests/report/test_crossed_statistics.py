@@ -170,6 +170,8 @@ def test_no_difference_at_all_and_a_single_image():
     assert (same.mean, same.low, same.high, same.error, same.p) == (0, 0, 0, 0, 1)
     single = compare([1.0, 0.0], ["image", "image"])
     assert single.mean == 0.5 and np.isnan([single.low, single.high, single.error, single.p]).all()
+    alike = compare([0.0, 0.0], ["image", "image"])
+    assert (alike.mean, alike.low, alike.high, alike.error, alike.p) == (0, 0, 0, 0, 1)
     constant = compare(np.ones(6), range(6))
     assert (constant.p, constant.error) == (0, 0)
 
