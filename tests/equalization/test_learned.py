@@ -261,6 +261,16 @@ def frozen_error(view, weights, s: np.ndarray, at: np.ndarray) -> float:
     return total
 
 
+def slopes(view, weights, at: np.ndarray) -> np.ndarray:
+    """Finite differences of ``frozen_error`` by each channel's logarithm."""
+    found = []
+    for channel in range(len(at)):
+        step = np.exp(1e-6 * (np.arange(len(at)) == channel))
+        change = frozen_error(view, weights, at * step, at) - frozen_error(view, weights, at / step, at)
+        found.append(change / 2e-6)
+    return np.array(found)
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("site", SITES)
 def test_gradients_of_the_error_are_finite_differences_with_the_roundings_kept(site, setting):
@@ -273,24 +283,23 @@ def test_gradients_of_the_error_are_finite_differences_with_the_roundings_kept(s
         with torch.enable_grad():
             replaced = {n: view.setting.equalized_through(m, logarithm.exp()) for n, m in error.linears.items()}
             error.of_batch(index, replaced).backward()
-    at, expected = start.double().exp().numpy(), []
-    for channel in range(len(at)):
-        step = np.exp(1e-6 * (np.arange(len(at)) == channel))
-        change = frozen_error(view, weights, at * step, at) - frozen_error(view, weights, at / step, at)
-        expected.append(change / 2e-6)
-    expected = np.array(expected)
+    expected = slopes(view, weights, start.double().exp().numpy())
     np.testing.assert_allclose(logarithm.grad.numpy(), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("rate", [0.004, 0.01])
 def test_the_rate_is_the_first_step_of_adam(rate):
-    """``lr g / |g|`` of each channel's logarithm, whatever the gradient."""
+    """``lr g / |g|`` of each channel's logarithm, down the slope of the error where the search ended."""
     improved = 0
     for seed in range(8):
         view, weights = make_view("mlp_in", "w3a16", seed)
         found = LearnedScales(config(steps=1, rate=rate)).scale(view, weights)
         if found.learned_loss < min(found.losses):
-            step = (found.value / GridSearch(config()).scale(view, weights).value).log().abs()
-            torch.testing.assert_close(step, torch.full_like(step, rate), rtol=1e-3, atol=0)
+            start = GridSearch(config()).scale(view, weights).value
+            step = (found.value / start).log()
+            torch.testing.assert_close(step.abs(), torch.full_like(step, rate), rtol=1e-3, atol=0)
+            slope = slopes(view, weights, start.double().numpy())
+            clear = np.abs(slope) > 1e-2 * np.abs(slope).max()
+            assert (np.sign(step.numpy()) == -np.sign(slope))[clear].all()
             improved += 1
     assert improved >= 2

@@ -101,6 +101,20 @@ def test_integers_use_the_whole_range_and_no_more(bits):
     assert (symmetric.amax(1) == 2 ** (bits - 1) - 1).all()
 
 
+@pytest.mark.parametrize("is_symmetric", [False, True])
+def test_stacked_linears_are_split_into_parts_of_their_own(is_symmetric):
+    weight, grid = torch.from_numpy(random((9, 16))), WeightGrid(4, is_symmetric, 8)
+    stacked = quantize_weight(weight, grid)
+    for part, alone in zip(stacked.split([2, 7]), weight.split([2, 7]), strict=True):
+        expected = quantize_weight(alone, grid)
+        for name in ("integers", "scale", "zero_point"):
+            found, meant, whole = (getattr(of, name) for of in (part, expected, stacked))
+            assert (found is None) == (meant is None) == (is_symmetric and name == "zero_point")
+            if found is not None:
+                assert torch.equal(found, meant)
+                assert found.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr()
+
+
 @pytest.mark.parametrize("bits", ALL_BITS)
 def test_error_is_at_most_half_a_step_where_the_group_has_both_signs(bits):
     weight = torch.from_numpy(random((16, 256)))
