@@ -32,7 +32,9 @@ def sweep(composer, tmp_path):
 
 
 def test_a_sweep_without_mistakes_is_not_refused(sweep):
-    refuse_mistakes(sweep(["method=rtn", "device=cuda:7"], ["quant=fp16", "store=/dev/null/store"], ["seed=3"]))
+    jobs = sweep(["method=rtn", "device=cuda:7"], ["quant=fp16", "store=/dev/null/store"], ["seed=3"])
+    first, second, third = refuse_mistakes(jobs)
+    assert (first.device, second.method, third.seed, third.model.dtype) == ("cuda:7", "none", 3, "float32")
 
 
 MISTAKES = [

@@ -3,11 +3,10 @@
 from types import SimpleNamespace
 
 import pytest
-from hydra import compose
 from omegaconf import OmegaConf
 
 import forked
-from qig.config.composed import composing
+from qig.config.validation import resolve
 from qig.errors import ConfigError
 from qig.experiment import sweeper as module
 from qig.experiment.jobs import Job
@@ -22,13 +21,6 @@ def sweeper(**parts):
              "table": None, "figures": None}
     return ArmSweeper(**{key: OmegaConf.create(value) if isinstance(value, dict) else value
                          for key, value in (given | parts).items()})
-
-
-@pytest.fixture
-def compose_job():
-    """``compose_job(words)``: a job with Hydra's own part, as the sweeper has it."""
-    with composing():
-        yield lambda words: compose("config", words, return_hydra_config=True)
 
 
 def test_batches_are_the_jobs_of_all_arms():
@@ -72,16 +64,16 @@ def test_mistakes_come_before_any_job_and_what_is_stored_is_tracked_behind_all(m
     made.hydra_context, made.launcher = SimpleNamespace(config_loader=None), None
     monkeypatch.setattr(made, "split_arguments", lambda *_: [[["seed=0"], ["seed=1"]], [["seed=2"]]])
     monkeypatch.setattr(made, "_placed", lambda number, words, _: (number, words))
-    monkeypatch.setattr(made, "_check_cells", lambda jobs: done.append(("cells", jobs)))
-    monkeypatch.setattr(module, "refuse_mistakes", lambda jobs: done.append(("check", [job for job, _ in jobs])))
+    monkeypatch.setattr(made, "_check_cells", lambda resolved: done.append(("cells", resolved)))
+    refused = lambda jobs: done.append(("check", [job for job, _ in jobs])) or "resolved"  # noqa: E731
+    monkeypatch.setattr(module, "refuse_mistakes", refused)
     monkeypatch.setattr(module, "note_if_in_store", lambda job, *_: job == 1)
     monkeypatch.setattr(module, "launch_all", lambda _, jobs: done.append(("launch", jobs)))
     monkeypatch.setattr(module, "track_stored", lambda job, words: done.append(("track", job, words)))
     monkeypatch.setattr(module, "check_ended", lambda jobs: done.append(("end", jobs)))
     made.sweep([])
-    launched = [("launch", [0]), ("launch", [2])]
-    cells = ("cells", [["seed=0"], ["seed=1"], ["seed=2"]])
-    assert done == [("check", [0, 1, 2]), cells, *launched, ("track", 1, ["seed=1"]), ("end", [0, 1, 2])]
+    first, launched = [("check", [0, 1, 2]), ("cells", "resolved")], [("launch", [0]), ("launch", [2])]
+    assert done == [*first, *launched, ("track", 1, ["seed=1"]), ("end", [0, 1, 2])]
 
 
 def test_two_runs_in_a_cell_are_refused_before_anything_runs(tmp_path):
@@ -92,10 +84,9 @@ def test_two_runs_in_a_cell_are_refused_before_anything_runs(tmp_path):
     assert not (tmp_path / "store").exists()
 
 
-def test_jobs_are_one_run_where_they_differ_in_nothing_that_it_reads(compose_job):
+def test_jobs_are_one_run_where_they_differ_in_nothing_that_it_reads(compose):
     """Without a look at the checkpoint or the data, which need not be there."""
     words = ["model=hf", "model.path=/nowhere", "model.name=own"]
-    one, other, third = (foresee(Job(None, (), ()), compose_job([*words, *own]))
+    one, other, third = (foresee(Job(None, (), ()), resolve(compose(*words, *own)))
                          for own in (["method=rtn"], ["method=rtn", "seed=1"], ["method=awq", "seed=1"]))
     assert one.id == other.id != third.id
-    assert foresee(Job(None, (), ()), compose_job([*words, "method=rtn", "evaluation.limit=-1"])) is None

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, open_dict
 
 from qig.config.composed import typed_job
 from qig.config.identity import evaluation_key, model_identity, quantized_key, run_key
-from qig.config.validation import resolve
+from qig.config.schema import Config
 from qig.errors import JobsFailed, QigError
 from qig.experiment.jobs import Job
 from qig.experiment.launchers import ENVIRONMENT
@@ -95,15 +95,11 @@ def track_stored(job: SweepJob, composed: DictConfig) -> None:
         log_stored(config, Outcome(left.run, True, left.baselines, left.store), composed.hydra)
 
 
-def foresee(job: Job, composed: DictConfig) -> Foreseen | None:
-    """The job as its table will place it; None for one that cannot run, which says so in its place.
+def foresee(job: Job, config: Config) -> Foreseen:
+    """The job of a resolved configuration as its table will place it.
 
-    Two are called the same where they are one run, as far as that is known without looking at checkpoint and data.
+    Two are called the same where they are one run, as far as that is known without the contents of checkpoint and data.
     """
-    try:
-        config = resolve(typed_job(composed))
-    except QigError:
-        return None
     model = model_identity(config, config.model.path, config.device)
     quantized = quantized_key(config, model, None)
     return Foreseen.of(job, config, run_key(config, quantized, evaluation_key(config, model, quantized)))

@@ -11,6 +11,7 @@ from hydra.core.utils import filter_overrides
 from omegaconf import DictConfig
 
 from qig.config.composed import typed_job
+from qig.config.schema import Config
 from qig.errors import ConfigError, QigError
 from qig.experiment.launching import SweepJob
 from qig.runner import checked
@@ -19,21 +20,22 @@ from qig.secrets import refuse_in_config
 NAMED = 5  # jobs of one mistake; it may be that of hundreds
 
 
-def refuse_mistakes(jobs: Sequence[tuple[SweepJob, DictConfig]]) -> None:
-    """Refuse a sweep of which a job cannot run, as far as that shows without its device and without its store.
+def refuse_mistakes(jobs: Sequence[tuple[SweepJob, DictConfig]]) -> list[Config]:
+    """The resolved configurations; a sweep of which a job cannot run is refused.
 
-    ``jobs``: each with its composed configuration.
+    As far as that shows without its device and without its store. ``jobs``: each with its composed configuration.
 
     Raises:
         ConfigError: names each mistake once, and the jobs that it is in.
     """
     ask = Once()
+    resolved: list[Config] = []
     found: dict[str, list[SweepJob]] = {}
     for job, composed in jobs:
         try:
             config = typed_job(composed)
             refuse_in_config(asdict(config))
-            checked(config, ask)
+            resolved.append(checked(config, ask)[0])
         except QigError as error:
             found.setdefault(str(error), []).append(job)
     if found:
@@ -44,6 +46,7 @@ def refuse_mistakes(jobs: Sequence[tuple[SweepJob, DictConfig]]) -> None:
             if len(those) > NAMED:
                 lines.append(f"  and {len(those) - NAMED} more jobs")
         raise ConfigError("\n".join(lines))
+    return resolved
 
 
 class Once:

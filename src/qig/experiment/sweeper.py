@@ -14,6 +14,7 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from qig.config.composed import Composer
+from qig.config.schema import Config
 from qig.config.threads import available_threads
 from qig.experiment import launchers
 from qig.experiment.jobs import jobs
@@ -82,8 +83,7 @@ class ArmSweeper(BasicSweeper):
         number = count(0)
         compose = Composer(lambda words: self.hydra_context.config_loader.load_sweep_config(self.config, words))
         placed = [[self._placed(next(number), words, compose) for words in batch] for batch in batches]
-        refuse_mistakes([one for batch in placed for one in batch])
-        self._check_cells([composed for batch in placed for _, composed in batch])
+        self._check_cells(refuse_mistakes([one for batch in placed for one in batch]))
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
@@ -100,13 +100,13 @@ class ArmSweeper(BasicSweeper):
         composed = compose(words)
         return place(composed, number, words), composed
 
-    def _check_cells(self, composed: Sequence[DictConfig]) -> None:
+    def _check_cells(self, configs: Sequence[Config]) -> None:
         """ConfigError where the table could not be made of the jobs' runs."""
         if self.table is None:
             return
         planned = jobs(self.params, self.arms, self._arguments)
-        foreseen = [foresee(job, config) for job, config in zip(planned, composed, strict=True)]
-        checked_table(self.table, "this experiment", [one for one in foreseen if one is not None])
+        foreseen = [foresee(job, config) for job, config in zip(planned, configs, strict=True)]
+        checked_table(self.table, "this experiment", foreseen)
 
     def _with_threads(self, words: list[str]) -> list[str]:
         """The number of threads is part of a run's identity: it is that of this machine, wherever the job runs."""
