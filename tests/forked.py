@@ -4,14 +4,53 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import NoReturn
+
+LIMIT = 300  # seconds after which a child counts as hanging
+
+
+@dataclass
+class Child:
+    """A forked process; ``code``: its exit status, or minus a signal's number, once it has ended."""
+
+    pid: int
+    code: int | None = field(default=None, init=False)
+
+    def running(self) -> bool:
+        if self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+        return self.code is None
+
+    def wait(self, limit: float = LIMIT) -> int:
+        """The exit status. Raises TimeoutError, and kills it, if that takes longer than ``limit`` seconds."""
+        deadline = time.monotonic() + limit
+        while self.running():
+            if time.monotonic() > deadline:
+                self.kill()
+                raise TimeoutError(f"a command hung for {limit} s: {self.doing()}")
+            time.sleep(0.01)
+        return self.code
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        if self.running():
+            os.kill(self.pid, number)
+        self.wait()
+
+    def doing(self) -> str:
+        """What is known of it."""
+        return f"process {self.pid}"
 
 
 def command(*words: str) -> Callable[[], None]:
@@ -20,18 +59,20 @@ def command(*words: str) -> Callable[[], None]:
     def called() -> None:
         from qig.__main__ import main
 
+        os.environ.pop("HYDRA_FULL_ERROR", None)
         sys.argv = ["qig", *words]
         main()
 
     return called
 
 
-def run(function: Callable[[], object], cwd: Path, environment: Mapping[str, str] | None = None) -> CompletedProcess:
+def run(
+    function: Callable[[], object], cwd: Path, environment: Mapping[str, str] | None = None, limit: float = LIMIT
+) -> CompletedProcess:
     """``function`` in a child, in the folder ``cwd``: its exit status, as a script's would be, and what it said."""
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "stdout", Path(folder) / "stderr"
-        child = start(function, cwd, *said, environment=environment)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        status = Child(start(function, cwd, *said, environment=environment)).wait(limit)
         return CompletedProcess(function, status, *(file.read_text() for file in said))
 
 

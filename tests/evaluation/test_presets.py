@@ -96,7 +96,7 @@ def test_every_answer_is_the_wrappers(made_up, compose, name, tmp_path, monkeypa
             process_docs_parallel=1,
             cli_args=Namespace(output_path=str(tmp_path), process_with_media=False),
         )
-    options = {"limit": None, "batch_size": 1, "seed": 0, "nll": False}
+    options = {"limit": None, "batch_size": 1, "seed": 0, "nll": True}
     processor = AutoProcessor.from_pretrained(folder)
     found = evaluate(theirs.model, processor, tasks=tasks, protocol="wrapper", **options)
     for task in tasks:

@@ -30,17 +30,17 @@ FEW = ["a=0,1,2"]
 
 
 def sweep(folder: Path, launcher: str, *words: str) -> subprocess.CompletedProcess:
-    env = {"PYTHONPATH": str(Path(qig.__file__).parents[1]), "RAY_DEDUP_LOGS": "0"}
     words = ["-m", *words, f"hydra/launcher={launcher}", *LAUNCHERS[launcher]]
     if launcher != "basic":  # its workers import the app from its file
+        env = {**os.environ, "PYTHONPATH": str(Path(qig.__file__).parents[1]), "RAY_DEDUP_LOGS": "0"}
         command = [sys.executable, str(APP), *words]
-        return subprocess.run(command, cwd=folder, env=os.environ | env, capture_output=True, text=True, timeout=500)
+        return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=500)
 
     def app() -> None:
         sys.argv = [str(APP), *words]
         runpy.run_path(str(APP), run_name="__main__")
 
-    return forked.run(app, folder, env)
+    return forked.run(app, folder, limit=500)
 
 
 def ran(folder: Path) -> list[str]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,7 +30,6 @@ RUNS = {
     "vlmq": ["method=vlmq", "quant=w3a16"],
 }
 """MBQ and VLMQ read whole-model gradients, QIG and the second attribute, the last two round with Hessians."""
-LIMIT = 300  # seconds after which a child counts as hanging
 
 
 def warm() -> None:
@@ -63,12 +60,10 @@ def warm() -> None:
 
 
 @dataclass
-class Child:
+class Child(forked.Child):
     """A forked command: its process, what it said, and what it did."""
 
-    pid: int
     folder: Path
-    code: int | None = None
     _events: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -95,27 +90,8 @@ class Child:
     def said(self) -> str:
         return (self.folder / "said").read_text()
 
-    def running(self) -> bool:
-        if self.code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.code = os.waitstatus_to_exitcode(status)
-        return self.code is None
-
-    def wait(self) -> int:
-        """The exit status; minus a signal's number."""
-        deadline = time.monotonic() + LIMIT
-        while self.running():
-            if time.monotonic() > deadline:
-                self.kill()
-                raise TimeoutError(f"a command hung in {self.stage()}: {self.said()[-2000:]}")
-            time.sleep(0.01)
-        return self.code
-
-    def kill(self, number: int = signal.SIGKILL) -> None:
-        if self.running():
-            os.kill(self.pid, number)
-        self.wait()
+    def doing(self) -> str:
+        return f"{self.stage()}: {self.said()[-2000:]}"
 
 
 class Bench:
