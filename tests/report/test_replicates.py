@@ -7,14 +7,15 @@ import pytest
 from scipy import stats
 
 from qig.errors import StoreError
-from qig.report.replicates import data, main
+from qig.report.replicates import data, main, page
 
 FIRST = {"Uniform": (3.8, 3.9, 3.7), "Gradient": (4.0, 4.2, 3.9), "Attention": (3.9, 3.9, 3.9)}
 AGAIN = {"Uniform": (3.7, 3.9, 3.9), "Gradient": (4.1, 4.1, 4.2), "Perturbation": (3.8, 3.8, 3.8)}
 
 
 def write(root, name, values, experiment="real_weights_gptq"):
-    """The folder of an experiment whose runs have this NLL, one a calibration seed; cells name the last seed first."""
+    """The folder of an experiment whose runs have this NLL, one a calibration seed; cells name the last seed first,
+    and a control's the first."""
     (root / "records").mkdir(exist_ok=True)
     cells = []
     for arm, seeds in values.items():
@@ -22,8 +23,9 @@ def write(root, name, values, experiment="real_weights_gptq"):
         for seed, nll in enumerate(seeds):
             found = {"config": {"seed": seed}, "metrics": {"python_docs": {"nll": nll, "accuracy": nll / 10}}}
             (root / "records" / f"{name}{arm}{seed}.json").write_text(json.dumps(found))
-        uniform = {} if arm == "Uniform" else {"vs_Uniform_runs": [f"{name}Uniform{seed}" for seed in range(3)]}
-        cells += [{"quant": "w3a16_g64", "method": "gptq", "arm": arm, "metric": metric, "runs": runs, **uniform}
+        controls = {f"vs_{control}_runs": [f"{name}{control}{seed}" for seed in range(3)]
+                    for control in ("Uniform", "QIG, permuted") if control in values and control != arm}
+        cells += [{"quant": "w3a16_g64", "method": "gptq", "arm": arm, "metric": metric, "runs": runs, **controls}
                   for metric in ("nll", "accuracy")]
     folder = root / name
     folder.mkdir()
@@ -44,6 +46,20 @@ def test_a_run_moves_by_what_its_replicate_says_and_differences_are_of_both(tmp_
     assert gradient["p"] == pytest.approx(stats.ttest_1samp(by_seed, 0).pvalue)
     half = stats.t.ppf(0.975, 2) * np.std(by_seed, ddof=1) / 3**0.5
     assert (gradient["low"], gradient["high"]) == pytest.approx((np.mean(by_seed) - half, np.mean(by_seed) + half))
+
+
+def test_arms_stand_beside_each_control_that_both_have(tmp_path):
+    first = {**FIRST, "QIG, permuted": (4.0, 4.0, 4.0)}
+    again = {**AGAIN, "QIG, permuted": (3.9, 4.0, 4.1)}
+    frame, table = data(write(tmp_path, "first", first), write(tmp_path, "again", again))
+    nll = frame[frame["metric"] == "nll"].set_index(["control", "arm"])["both"]
+    assert nll["QIG, permuted", "Gradient"] == pytest.approx(np.mean(FIRST["Gradient"] + AGAIN["Gradient"]) - 4.0)
+    assert nll["QIG, permuted", "Uniform"] == pytest.approx(-nll["Uniform", "QIG, permuted"])
+    assert np.isnan(nll["QIG, permuted", "QIG, permuted"]) and np.isnan(nll["Uniform", "Uniform"])
+    text = page(frame, table, "made by hand")
+    assert "Of 9 pairs" in text and text.count("vs QIG, permuted, first") == 2  # a pair once, however many controls
+    frame, _ = data(write(tmp_path, "more", first), write(tmp_path, "fewer", AGAIN))
+    assert set(frame["control"]) == {"Uniform"}
 
 
 def test_noise_alone_is_found_as_large_as_it_is(tmp_path):
@@ -68,5 +84,7 @@ def test_other_experiments_and_none_in_common_are_refused(tmp_path, capsys):
         data(first, other)
     with pytest.raises(StoreError, match="no arm in common"):
         data(first, write(tmp_path, "new", {"Perturbation": (3.8, 3.8, 3.8)}))
+    with pytest.raises(StoreError, match="no control of experiment real_weights_gptq in common"):
+        data(first, write(tmp_path, "alone", {"Gradient": (3.8, 3.8, 3.8)}))
     assert main([str(first), str(tmp_path)]) == 1
     assert "holds no table of an experiment" in capsys.readouterr().err

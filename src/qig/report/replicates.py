@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from qig.commands import told
 from qig.errors import StoreError
 from qig.experiment.gather import table_of
 from qig.experiment.spec import Table
+from qig.report.cells import difference, plain
 from qig.report.tables.markdown import pipe
 from qig.report.tables.written import named_by, record, sidecar
 from qig.store.files import write_text
@@ -31,12 +32,13 @@ UNITS = {"accuracy": (100, 1, "points"), "nll": (1, 3, "nats")}
 
 
 def data(first: Path, again: Path) -> tuple[pd.DataFrame, Table]:
-    """A row a metric and cell that both folders have; and how the experiment is tabulated.
+    """A row a control, metric and cell that both folders have; and how the experiment is tabulated.
 
     Columns: what names the cell; ``metric``; ``runs``, the pairs of the same calibration seed; ``moved``, the standard
-    deviation of one run, ``sqrt(mean d^2 / 2)`` with d the differences within pairs; ``first`` and ``again``, the mean
-    difference to the first control in either folder; ``both`` with ``low``, ``high`` and ``p``: the mean over seeds of
-    what both say, with a t-interval (95%) and t-test over the seeds alone. Fractions of 1, nats.
+    deviation of one run, ``sqrt(mean d^2 / 2)`` with d the differences within pairs; ``control``; ``first`` and
+    ``again``, the mean difference to it in either folder; ``both`` with ``low``, ``high`` and ``p``: the mean over
+    seeds of what both say, with a t-interval (95%) and t-test over the seeds alone; none of these for the control
+    itself. Fractions of 1, nats.
 
     Raises:
         StoreError: the folders hold different experiments, no cell in common, or a cell's seeds differ.
@@ -46,32 +48,33 @@ def data(first: Path, again: Path) -> tuple[pd.DataFrame, Table]:
     if one != other:
         raise StoreError(f"{first} and {again} hold different experiments: {_named(*one)}, and {_named(*other)}")
     table = table_of(*one)
-    if not table.controls:
-        raise StoreError(f"experiment {one[0]} has no control to compare with")
-    control, keys = table.controls[0], [*named_by(table), "arm"]
+    keys = [*named_by(table), "arm"]
     cells = [{(*(cell[key] for key in keys), cell["metric"]): cell for cell in found["cells"]} for found in written]
-    rows = []
-    for place, cell in cells[0].items():
-        if place in cells[1]:
-            metric = cell["metric"]
-            values = np.array([_values(first, cell["runs"], metric), _values(again, cells[1][place]["runs"], metric)])
-            moved = np.sqrt(np.mean(np.diff(values, axis=0) ** 2) / 2)
-            row: dict[str, Any] = dict(zip(keys, place[:-1], strict=True))
-            row |= {"metric": metric, "runs": values.shape[1], "moved": moved}
-            if cell["arm"] != control:
-                controls = [_values(folder, own[place][f"vs_{control}_runs"], metric)
-                            for folder, own in zip((first, again), cells, strict=True)]
-                row |= _differences(values - np.array(controls))
-            rows.append(row)
-    if not rows:
+    common = [place for place in cells[0] if place in cells[1]]
+    if not common:
         raise StoreError(f"{first} and {again} have no arm in common")
+    controls = [control for control in table.controls if control in {place[-2] for place in common}]
+    if not controls:
+        raise StoreError(f"{first} and {again} have no control of experiment {one[0]} in common")
+    rows = []
+    for place in common:
+        *_, arm, metric = place
+        pair = [(folder, own[place]) for folder, own in zip((first, again), cells, strict=True)]
+        values = _values(pair, "runs", metric)
+        moved = np.sqrt(np.mean(np.diff(values, axis=0) ** 2) / 2)
+        row = {**dict(zip(keys, place, strict=False)), "metric": metric, "runs": values.shape[1], "moved": moved}
+        for control in controls:
+            found = {} if arm == control else _differences(values - _values(pair, f"vs_{control}_runs", metric))
+            rows.append({**row, "control": control, **found})
     return pd.DataFrame(rows), table
 
 
-def _values(folder: Path, runs: Sequence[str], metric: str) -> list[float]:
-    """Of the runs in the order of their seeds."""
-    records = sorted((record(folder, run) for run in runs), key=lambda found: found["config"]["seed"])
-    return [float(np.mean([task[metric] for task in found["metrics"].values()])) for found in records]
+def _values(pair: Sequence[tuple[Path, Mapping[str, Any]]], runs: str, metric: str) -> np.ndarray:
+    """``[2, seeds]``: of either folder's cell, the runs that it has under this name, in the order of their seeds."""
+    records = [sorted((record(folder, run) for run in cell[runs]), key=lambda found: found["config"]["seed"])
+               for folder, cell in pair]
+    return np.array([[np.mean([task[metric] for task in found["metrics"].values()]) for found in row]
+                     for row in records])
 
 
 def _differences(values: np.ndarray) -> dict[str, float]:
@@ -84,7 +87,7 @@ def _differences(values: np.ndarray) -> dict[str, float]:
 
 
 def page(frame: pd.DataFrame, table: Table, command: str) -> str:
-    """The numbers in Markdown: of all arms together how far a run moves, then each arm."""
+    """The numbers in Markdown: of all arms together how far a run moves, then each arm beside each control."""
     parts = [_section(own, table, metric) for metric, own in frame.groupby("metric", sort=False)]
     return "\n".join(("## The same runs twice\n", *parts, "Intervals (95%) and p: t-test over calibration seeds, each "
                       "of them the mean of its two pairs; not corrected for the number of arms.\n\n"
@@ -93,23 +96,27 @@ def page(frame: pd.DataFrame, table: Table, command: str) -> str:
 
 def _section(frame: pd.DataFrame, table: Table, metric: str) -> str:
     scale, digits, unit = UNITS[metric]
-    control, keys, seeds = table.controls[0], named_by(table), frame["runs"].max()
-    moved = scale * float(np.sqrt(np.average(frame["moved"] ** 2, weights=frame["runs"])))
-
-    def signed(value: float) -> str:
-        return f"{scale * value:+.{digits}f}"
-
-    lines = []
-    for row in frame.to_dict("records"):
-        interval = f"{signed(row['both'])} [{signed(row['low'])}, {signed(row['high'])}]"
-        compared = [signed(row["first"]), signed(row["again"]), interval, f"{row['p']:.3f}"]
-        lines.append([*(table.label(key, row[key]) for key in keys), table.label("arm", row["arm"]),
-                      f"{scale * row['moved']:.{digits}f}", *(["–"] * 4 if row["arm"] == control else compared)])
-    heads = [*keys, "arm", "a run moves by", f"vs {table.label('arm', control)}, first", "again", "both", "p"]
-    return (f"### {metric}, {unit}\n\nOf {frame['runs'].sum()} pairs of runs with the same calibration seed: the last "
+    cells = frame[frame["control"] == frame["control"].iloc[0]]
+    moved, seeds = scale * float(np.sqrt(np.average(cells["moved"] ** 2, weights=cells["runs"]))), cells["runs"].max()
+    compared = (_compared(own, table, control, UNITS[metric]) for control, own in frame.groupby("control", sort=False))
+    return (f"### {metric}, {unit}\n\nOf {cells['runs'].sum()} pairs of runs with the same calibration seed: the last "
             f"bits of sums alone move a run by {moved:.{digits}f} {unit} (standard deviation), a difference of two "
             f"runs by {moved * 2 ** 0.5:.{digits}f}, and its mean over {seeds} seeds by "
-            f"{moved * (2 / seeds) ** 0.5:.{digits}f}.\n\n{pipe(heads, lines, len(keys) + 1)}\n")
+            f"{moved * (2 / seeds) ** 0.5:.{digits}f}.\n\n" + "\n".join(compared))
+
+
+def _compared(frame: pd.DataFrame, table: Table, control: str, unit: tuple[int, int, str]) -> str:
+    scale, digits, _ = unit
+    keys = named_by(table)
+
+    def shown(value: float, low: float | None = None, high: float | None = None) -> str:
+        return difference(value, low, high, scale=scale, digits=digits)
+
+    lines = [[*(table.label(key, row[key]) for key in keys), table.label("arm", row["arm"]),
+              plain(scale * row["moved"], digits), shown(row["first"]), shown(row["again"]),
+              shown(row["both"], row["low"], row["high"]), plain(row["p"], 3)] for row in frame.to_dict("records")]
+    heads = [*keys, "arm", "a run moves by", f"vs {table.label('arm', control)}, first", "again", "both", "p"]
+    return pipe(heads, lines, len(keys) + 1) + "\n"
 
 
 def _named(experiment: str, overrides: Sequence[str]) -> str:
