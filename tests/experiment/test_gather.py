@@ -163,6 +163,7 @@ def test_the_first_run_has_no_table(store):
     [
         ("text_methods", ["quant=w2a16_g64,w4a8"], 12, 11), ("text_samples", [], 11, 11), ("text_sites", [], 7, 7),
         ("real_weights", ["method=awq_statistic"], 10, 10), ("real_weights_gptq", ["method=gptaq"], 10, 10),
+        ("fresh_seeds", [], 4, 4),
     ],
 )
 def test_experiments_on_pretrained_weights_fit_a_language_model(
@@ -195,6 +196,7 @@ def test_mbqs_table_is_over_its_six_benchmarks(store):
         ("image_methods", "quant=w3a16_g64,w4a8", 18, 17),
         ("real_weights_images", "method=awq_statistic", 10, 10),
         ("real_weights_images_gptq", "method=gptq", 10, 10),
+        ("fresh_seeds_images", "quant=w3a16_g64", 3, 3),
     ],
 )
 def test_experiments_on_pretrained_weights_and_images(store, monkeypatch, tmp_path, name, words, jobs, runs):
