@@ -80,6 +80,8 @@ def test_a_path_alone_is_a_checkpoint_of_the_users_own(given, meant):
 BAD = [
     ("method=qgi", "qgi"),
     ("quant.wieghts=1", "wieghts"),
+    ("+quant.wieghts=1", "unknown configuration key 'quant.wieghts' (did you mean 'quant.weights'?)"),
+    ("sensitivity=null", "the configuration cannot be composed: ValueError: "),
     ("equalization.points=many", "many"),
     ("calibration.samples=0", "calibration.samples=0: expected 1 or more"),
     ("quant.weights.group_size=100", "group_size=100 does not divide"),
@@ -89,6 +91,7 @@ BAD = [
     ("model.path=/no/such/checkpoint", "'/no/such/checkpoint' does not exist"),
     ("model.path=owner/name", "'owner/name' is no local directory"),
     ("store=/dev/null/store", "cannot be created"),
+    ("store=", "store is empty"),
     ("device=toaster", "device='toaster' cannot be used"),
 ]
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.utils import execution_whitelist
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from qig.config import conf_dir, register
-from qig.config.composed import typed
+from qig.config.composed import trouble, typed
 from qig.config.schema import Config
 from qig.errors import ConfigError, QigError
 from qig.report.jobs import leave_run
@@ -88,17 +85,12 @@ def main() -> None:
 
 
 def message(error: Exception) -> str | None:
-    """What a user is told of a mistake of their own; ``None`` for an error of ours, which keeps its traceback.
-
-    While Hydra composes, it lets through what YAML files and odd values provoke, whatever that is.
-    """
-    if isinstance(error, (QigError, HydraException, OmegaConfBaseException)):
-        cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
-        return masked(f"{error}{cause}")
-    if any(frame.f_code.co_name == "load_configuration" for frame, _ in traceback.walk_tb(error.__traceback__)):
-        return masked(f"the configuration cannot be composed: {type(error).__name__}: {error}")
-    trouble = error if isinstance(error, PermissionError) else disk_trouble(error)
-    return None if trouble is None else str(trouble)  # outside the store: the job's own folder, its log
+    """What a user is told of a mistake of their own; ``None`` for an error of ours, which keeps its traceback."""
+    told = str(error) if isinstance(error, QigError) else trouble(error)
+    if told is not None:
+        return masked(told)
+    disk = error if isinstance(error, PermissionError) else disk_trouble(error)
+    return None if disk is None else str(disk)  # outside the store: the job's own folder, its log
 
 
 if __name__ == "__main__":

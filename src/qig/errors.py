@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class QigError(Exception):
     """Base of all errors whose message is meant for the user: what came, what was expected, the choices."""
@@ -66,9 +68,13 @@ class JobsFailed(QigError):
 
 def choices(got: object, options, what: str) -> str:
     """One line that says what came and what there is: ``unknown method 'qgi'; choose from: awq, gptq, qig``."""
+    options = sorted(str(option) for option in options)
+    return f"unknown {what} {got!r}{meant(got, options)}; choose from: {', '.join(options)}"
+
+
+def meant(got: object, options: Iterable[str]) -> str:
+    """`` (did you mean 'qig'?)``, or nothing where no option is near."""
     import difflib
 
-    options = sorted(str(option) for option in options)
     near = difflib.get_close_matches(str(got), options, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown {what} {got!r}{hint}; choose from: {', '.join(options)}"
+    return f" (did you mean {near[0]!r}?)" if near else ""

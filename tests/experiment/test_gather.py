@@ -153,6 +153,13 @@ def test_the_estimate_counts_each_run_once_and_nothing_that_is_there(store):
     assert (estimate(planned).missing, estimate(planned).seconds) == (0, 0)
 
 
+def test_a_key_that_no_job_has_is_no_row_of_a_table(store):
+    with pytest.raises(ConfigError, match=r"no job has 'modle', which .*\(did you mean 'model'\?\); expected 'arm'"):
+        gather("table5_gptq", (*SMALL, "hydra.sweeper.table.rows=[modle,arm]"))
+    with pytest.raises(ConfigError, match=r"no job has 'seeds'"):
+        gather("table5_gptq", (*SMALL, "++hydra.sweeper.table.over=[seeds]"))
+
+
 def test_the_first_run_has_no_table(store):
     with pytest.raises(ConfigError, match=r"first_run has no hydra\.sweeper\.table"):
         gather("first_run")

@@ -86,6 +86,14 @@ def test_sweep_then_report_of_each_the_longest_first(monkeypatch, capsys, tmp_pa
     assert list(last) == ["published_consistency"] and "3 of 3 done" in capsys.readouterr().out
 
 
+def test_what_is_named_needs_no_other_experiments_file(monkeypatch, capsys):
+    """One that cannot be composed would stop it."""
+    monkeypatch.setattr("qig.experiment.gather.tabulated", None)
+    assert paper.main(["--plan", "table5_gptq", "model=tiny_internvl"]) == 0
+    assert paper.main(["--plan", "first_run"]) == 1  # which has no table
+    assert "first_run has no hydra.sweeper.table" in capsys.readouterr().err
+
+
 def test_it_plans_without_running(monkeypatch, capsys):
     monkeypatch.setattr(Together, "run", None)
     assert paper.main(["--plan", "table5_gptq", "model=tiny_internvl"]) == 0

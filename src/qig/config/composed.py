@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import re
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -17,8 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 from qig.config import conf_dir, register
 from qig.config.naming import method_name
 from qig.config.schema import Config
-from qig.errors import ConfigError
+from qig.errors import ConfigError, choices
 
+COMPOSES = {"compose_config", "load_configuration", "load_sweep_config"}
+"""Methods of Hydra's within which a configuration is composed, and nothing else is done."""
+APPEND = re.compile(r"^To append to your config use \+(?!hydra).*\n?", re.MULTILINE)
+"""Hydra's advice for a key that the schema lacks, which :func:`typed` would refuse."""
 ABSENT = re.compile(r"(?:Missing mandatory value|missing mandatory value: \S+\s+full_key): (\S+)")
 
 
@@ -33,8 +39,24 @@ def composing() -> Iterator[None]:
     try:
         with initialize_config_dir(config_dir=str(conf_dir())):
             yield
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(str(error)) from error
+    except Exception as error:
+        told = trouble(error)
+        if told is None:
+            raise
+        raise ConfigError(told) from error
+
+
+def trouble(error: Exception) -> str | None:
+    """What is wrong with the words or files that Hydra composes; ``None`` for an error that arose elsewhere.
+
+    While Hydra composes, it lets through what YAML files and odd values provoke, whatever that is.
+    """
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
+        return APPEND.sub("", f"{error}{cause}")
+    if any(frame.f_code.co_name in COMPOSES for frame, _ in traceback.walk_tb(error.__traceback__)):
+        return f"the configuration cannot be composed: {type(error).__name__}: {error}"
+    return None
 
 
 def composed(words: Sequence[str]) -> Config:
@@ -87,8 +109,9 @@ def typed(composed: DictConfig, runtime: DictConfig) -> Config:
     """The configuration object, named after its method, which is set. ``runtime``: what Hydra reports of composing it.
 
     Raises:
-        ConfigError: a value is missing, or of another type than the schema's.
+        ConfigError: a value is missing, or of another type than the schema's; or a key is not the schema's.
     """
+    _refuse_unknown(composed)
     with flag_override(composed, "readonly", False):
         composed.method = method_name(runtime)
     try:
@@ -98,6 +121,19 @@ def typed(composed: DictConfig, runtime: DictConfig) -> Config:
         raise ConfigError(
             f"{missing[1]} has no default: give it as {missing[1]}=VALUE" if missing else str(error)
         ) from None
+
+
+def _refuse_unknown(node: DictConfig, path: str = "") -> None:
+    """Raises ConfigError for a key that ``+`` or ``++`` has put beside the schema's: nothing would ever read it."""
+    kind = OmegaConf.get_type(node)
+    known = [f"{path}{one.name}" for one in fields(kind)] if is_dataclass(kind) else None
+    for key in node:
+        name = f"{path}{key}"
+        if known is not None and name not in known:
+            raise ConfigError(choices(name, known, "configuration key"))
+        written = not (OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key))
+        if written and isinstance(child := node[key], DictConfig):
+            _refuse_unknown(child, f"{name}.")
 
 
 def typed_job(composed: DictConfig) -> Config:

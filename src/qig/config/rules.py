@@ -73,6 +73,8 @@ def check(config: Config) -> None:
             "evaluation.tasks is empty: expected at least one task name, such as qig_digitgrid, or text to evaluate on "
             "(evaluation=python_docs)"
         )
+    if not config.store.strip():
+        raise ConfigError("store is empty (a variable that is not set?): expected a folder")
     if config.threads is not None:
         at_least("threads", config.threads, 1)
     if not 0 <= config.model.outliers.sigma <= 10:  # beyond, a scale leaves float32's range

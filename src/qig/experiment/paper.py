@@ -35,12 +35,13 @@ def _paper(options: argparse.Namespace) -> int:
 
 
 def _chosen(names: Sequence[str]) -> list[str]:
-    from qig.experiment.gather import tabulated
+    """Those named, of which no other's file is read, so that one that is broken is in nobody's way."""
+    from qig.experiment.gather import experiments, table_of, tabulated
 
-    known = tabulated()
     for name in names:
-        if name not in known:
-            raise ConfigError(choices(name, known, "experiment"))
+        if name not in experiments():
+            raise ConfigError(choices(name, experiments(), "experiment"))
+        table_of(name)
     return list(names) or tabulated(on_request=False)
 
 

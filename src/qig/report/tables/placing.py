@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from qig.config.schema import Config
-from qig.errors import ConfigError
+from qig.errors import ConfigError, meant
 from qig.experiment.jobs import Job
 from qig.experiment.spec import Table
 from qig.report.differing import flatten
@@ -58,8 +58,13 @@ def checked_table(table: Table, name: str, rows: Sequence[Placeable]) -> Table:
     """The table of these jobs of experiment ``name``: over a swept seed, unless its rows or columns have it.
 
     Raises:
-        ConfigError: as :func:`placing`.
+        ConfigError: as :func:`placing`; or no job has a key of its rows, columns or over.
     """
+    known = {"arm", *NAMED_GROUPS}.union(*({*row.point, *flatten(row.config)} for row in rows))
+    for key in (*table.rows, *table.columns, *table.over):
+        if key not in known:
+            raise ConfigError(f"{name}: no job has {key!r}, which the table's rows, columns or over name"
+                              f"{meant(key, known)}; expected 'arm', a swept key, or a key of the configuration")
     swept = any(AVERAGED in row.point for row in rows)
     if swept and AVERAGED not in (*table.rows, *table.columns, *table.over):
         table = replace(table, over=[*table.over, AVERAGED])
