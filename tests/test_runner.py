@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qig.errors import EvaluationError
+from qig.errors import ConfigError, EvaluationError
 from qig.runner import Prepared
 
 
@@ -55,3 +55,15 @@ def test_a_baseline_that_fails_does_not_keep_the_run_from_being_made(prepared, m
     outcome = prepared.run()
     assert outcome.run == "run of qig" and outcome.baselines == {"16 bit": "run of none"}
     assert "rtn: 30 of 30 answers are empty" in caplog.text
+
+
+@pytest.mark.parametrize("words", [("method=mbq",), ("method=qig", "sensitivity.granularity=modality")])
+def test_vision_tokens_are_not_weighed_where_no_sample_has_any(compose, tmp_path, words):
+    """All tokens would weigh the same, under the name of a method that weighs them."""
+    (tmp_path / "texts.jsonl").write_text('{"text": "one two three four five six seven eight"}\n' * 4)
+    prepared = Prepared(compose(*words, "model=tiny_internvl", "calibration=pile", "calibration.samples=4",
+                                f"calibration.path={tmp_path / 'texts.jsonl'}", f"store={tmp_path / 'store'}"))
+    prepared._baselines.clear()
+    with pytest.raises(ConfigError, match=r"weighs vision tokens .* no sample of calibration set 'pile' has an image"):
+        prepared.run()
+    assert not list(tmp_path.glob("store/quantized/*/quantization.json"))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import execution_whitelist
 from omegaconf import DictConfig
 
@@ -34,6 +35,9 @@ def job(composed: DictConfig) -> str:
     register()  # in a launcher's process nothing has
     config = typed(composed, HydraConfig.get().runtime)
     _refuse_secrets(config)
+    experiment = HydraConfig.get().runtime.choices.get("experiment")
+    if experiment and HydraConfig.get().mode == RunMode.RUN:
+        log.warning("+experiment=%s without -m: this one job, none of its sweep", experiment)
     prepared = Prepared(config)
     if config.plan:
         log.info("%s %s %s, foreseen:\n%s", config.model.name, config.quant.name, config.method, prepared.plan())

@@ -9,7 +9,6 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,15 +137,15 @@ class Stages:
         quiet()
         stage = None
         if keys.quantized is not None:
-            log.info("%s: quantizing on %s", title, device)
 
             def gradients(build: Callable[[Path], None]) -> Path:
                 return self.store.make("gradients", keys.gradients, build, resumable=True)[0]
 
-            shared = None if keys.gradients is None else gradients
-            stage, _ = self.store.make(
-                "quantized", keys.quantized, lambda f: _quantize(config, device, f, shared), resumable=True
-            )
+            def quantized(folder: Path) -> None:
+                log.info("%s: quantizing on %s", title, device)
+                _quantize(config, device, folder, None if keys.gradients is None else gradients)
+
+            stage, _ = self.store.make("quantized", keys.quantized, quantized, resumable=True)
         samples = self._evaluation(config, keys, device, stage, title)
         check_answers(read_samples(samples), config.evaluation)
         write_record(folder, config, keys, (self.checkpoint_hash, self.calibration_hash), device, stage, samples)
@@ -158,10 +157,12 @@ class Stages:
         """The folder of the answers to all tasks. Each task's are an artefact of their own."""
 
         def one(config: Config, key: str) -> Path:
-            asked = [*config.evaluation.tasks, *([config.evaluation.text.corpus] if config.evaluation.text else [])]
-            log.info("%s: evaluating on %s: %s", title, device, ", ".join(asked))
-            build = partial(evaluate, config, device, quantized)
-            return self.store.make("evaluation", key, build, resumable=True)[0]
+            def answers(folder: Path) -> None:
+                asked = [*config.evaluation.tasks, *([config.evaluation.text.corpus] if config.evaluation.text else [])]
+                log.info("%s: evaluating on %s: %s", title, device, ", ".join(asked))
+                evaluate(config, device, quantized, folder)
+
+            return self.store.make("evaluation", key, answers, resumable=True)[0]
 
         alone = [replace(config, evaluation=part) for part in parts(config.evaluation)]
         if len(alone) == 1:

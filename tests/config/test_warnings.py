@@ -1,4 +1,4 @@
-"""Settings of the embedded models on another one are warned of, and on none that this package brings."""
+"""What has no effect, is called otherwise than it is, or is an embedded model's setting on another one, is told."""
 
 import shutil
 
@@ -28,6 +28,14 @@ def said(config):
         ((*OWN,), ["evaluated", "calibrated"]),
         (("model=tiny_internvl", "evaluation.limit=4"), []),
         (("model=smol_internvl", "evaluation.limit=4", "evaluation.max_empty_share=1"), []),
+        (("method=smoothquant", "sensitivity=qig"), ["sensitivity=qig"]),
+        (("method=rtn", "sensitivity=attention"), ["sensitivity=attention"]),
+        (("method=rtn", "rounding=gptq", "sensitivity=attention"), []),
+        (("quant=w4a16", "quant.weights.bits=5"), ["quant.name=w4a16"]),
+        (("quant=w4a8", "quant.activations.bits=6"), ["quant.name=w4a8"]),
+        (("quant=w4a16", "quant.weights.bits=5", "quant.name=w5a16_mine"), []),
+        (("quant=w4a16", "quant.weights.bits=5", "quant.name=fine"), []),
+        (("quant=w3a16_g64",), []), (("quant=w4a4",), []), (("quant=fp16",), []),
     ],
 )
 def test_what_is_doubtful(compose, words, expected):

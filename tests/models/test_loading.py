@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -36,6 +38,15 @@ def test_everything_is_on_meta_until_it_is_asked_for(config):
     with opened.block(1) as block:
         assert not any(parameter.is_meta for parameter in block.parameters())
         assert on_meta(opened) == names
+
+
+def test_a_checkpoint_without_its_tokenizer_is_refused(tmp_path, any_tiny):
+    """Transformers makes one of a single token, whose prompts lack their pictures' places."""
+    shutil.copytree(checkpoint_dir(any_tiny), tmp_path / "copy")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "copy" / file).unlink()
+    with pytest.raises(ModelError, match=r"copy (has no tokenizer; expected its files|cannot be loaded)"):
+        open_model(Model("own", str(tmp_path / "copy"), "float32", Outliers(0.0, 0)), CPU)
 
 
 def test_blocks_and_frame_have_the_weights_of_the_model_in_memory(config):

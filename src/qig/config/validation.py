@@ -64,7 +64,11 @@ def needs_calibration(config: Config) -> bool:
     return config.equalization.kind != "none" or config.rounding.kind not in ("none", "nearest")
 
 
+def reads_weights(config: Config) -> bool:
+    """Whether anything reads token weights; SmoothQuant and rounding to the nearest do not."""
+    return config.equalization.kind in ("grid", "learned") or config.rounding.kind not in ("none", "nearest")
+
+
 def needs_gradients(config: Config) -> bool:
     """Whether token weights come from gradients of the whole model's loss, and something reads those weights."""
-    read = config.equalization.kind in ("grid", "learned") or config.rounding.kind not in ("none", "nearest")
-    return config.sensitivity.kind in ("modality_gradient", "token_gradient") and read
+    return config.sensitivity.kind in ("modality_gradient", "token_gradient") and reads_weights(config)

@@ -1,18 +1,46 @@
-"""What a configuration may do and is seldom meant to: an embedded model's small settings on a model of one's own."""
+"""What a configuration may do and is seldom meant to, such as an embedded model's small settings on another model."""
 
 from __future__ import annotations
 
+import re
+
 from qig.config.schema import Config
-from qig.config.validation import needs_calibration
+from qig.config.validation import needs_calibration, reads_weights
 from qig.models.checkpoint import EMBEDDED, PACKAGED
 
 OWN_TASK, OWN_CAPTIONS = "qig_digitgrid", "digitgrid"
 
 
 def doubts(config: Config) -> list[str]:
-    """A sentence each, with the override that sets it right; none for the models that this package brings or makes."""
-    if config.model.path.startswith((EMBEDDED, PACKAGED)):
+    """A sentence each, with the override that sets it right."""
+    said = [*_without_effect(config), *_misnamed(config)]
+    brought = config.model.path.startswith((EMBEDDED, PACKAGED))
+    return said if brought else said + _too_small(config)
+
+
+def _without_effect(config: Config) -> list[str]:
+    kind = config.sensitivity.kind
+    if kind == "uniform" or reads_weights(config):
         return []
+    return [f"sensitivity={kind} has no effect: equalization={config.equalization.kind} with "
+            f"rounding={config.rounding.kind} reads no token weights; a search does, equalization=grid, and so does "
+            "rounding=gptq"]
+
+
+def _misnamed(config: Config) -> list[str]:
+    """Tables and model cards call a setting by its name alone."""
+    quant, named = config.quant, re.match(r"w(\d+)a(\d+)(?![^_])", config.quant.name)
+    if named is None or quant.weights is None:
+        return []
+    bits = (quant.weights.bits, 16 if quant.activations is None else quant.activations.bits)
+    if bits == tuple(map(int, named.groups())):
+        return []
+    return [f"quant.name={quant.name} is what tables will call weights of {bits[0]} and activations of {bits[1]} bits; "
+            f"name it: quant.name=w{bits[0]}a{bits[1]}"]
+
+
+def _too_small(config: Config) -> list[str]:
+    """Settings for the models that this package brings or makes, on another one."""
     evaluation, said = config.evaluation, []
     if evaluation.limit is not None:
         said.append(f"evaluation.limit={evaluation.limit}: only the first {evaluation.limit:,} of each task are "

@@ -24,14 +24,20 @@ def processor_of(directory: Path, architecture: Architecture) -> Processor:
     """The checkpoint's processor; for a language model its tokenizer, called as a processor is.
 
     Raises:
-        ModelError: transformers cannot load it.
+        ModelError: transformers cannot load it, or finds no tokenizer and makes an empty one.
     """
     try:
         if architecture.text_only:
-            return TextProcessor(AutoTokenizer.from_pretrained(directory, **FROM_FILES))
-        return AutoProcessor.from_pretrained(directory, **FROM_FILES)
+            processor = TextProcessor(AutoTokenizer.from_pretrained(directory, **FROM_FILES))
+        else:
+            processor = AutoProcessor.from_pretrained(directory, **FROM_FILES)
     except Exception as error:  # transformers and tokenizers raise whatever they stumble over in a damaged file
         raise unloadable(directory, error) from error
+    tokenizer = processor.tokenizer
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+        raise ModelError(f"{directory} has no tokenizer; expected its files beside config.json (tokenizer.json, or "
+                         "vocab.json and merges.txt, or tokenizer.model)")
+    return processor
 
 
 def unloadable(directory: Path, error: Exception) -> ModelError:

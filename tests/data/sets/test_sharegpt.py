@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from qig.data.calibration import calibration_data, samples_of
 from qig.data.images import decode
 from qig.data.sets import check_available, content_hash, read
+from qig.data.sets.json_records import records_of
 from qig.errors import DataError
 
 
@@ -123,6 +124,12 @@ def test_unreadable_images_are_skipped_up_to_the_share(coco, ten, processor_of, 
     strict = replace(config, max_skipped_share=0.19)
     with pytest.raises(DataError, match=r"2 of 10 samples .*#[47].*max_skipped_share=0\.19"):
         calibration_data(strict, processor, no_model, {processor.image_token_id})
+
+
+def test_a_broken_line_is_named_by_its_number(tmp_path):
+    (tmp_path / "lines.jsonl").write_text('{"id": 1}\n\n{"id": 2\n')
+    with pytest.raises(DataError, match=r"cannot be read: ValueError: line 3, column 9: Expecting ',' delimiter"):
+        records_of(str(tmp_path / "lines.jsonl"))
 
 
 def test_what_is_missing_is_told_at_once(coco, ten, make_record, tmp_path):

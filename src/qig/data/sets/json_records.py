@@ -34,8 +34,15 @@ def _parsed(file: Path, size: int, modified: int) -> list[Any]:
     """The records of a file that is as it was when it had this size and time; some files take seconds to parse."""
     with file.open(encoding="utf-8") as stream:
         if file.suffix == ".jsonl":
-            return [json.loads(line) for line in stream if line.strip()]
+            return [_line(number, line) for number, line in enumerate(stream, 1) if line.strip()]
         records = json.load(stream)
     if not isinstance(records, list):
         raise ValueError(f"expected a list of records, got {type(records).__name__}")
     return records
+
+
+def _line(number: int, text: str) -> Any:
+    try:
+        return json.loads(text.rstrip())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {number}, column {error.colno}: {error.msg}") from error
