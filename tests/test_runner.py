@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import json
 
-from qig.errors import ConfigError, EvaluationError
+import pytest
+from PIL import Image
+
+from qig.errors import ConfigError, DataError, EvaluationError
 from qig.runner import Prepared
 
 
@@ -67,3 +70,24 @@ def test_vision_tokens_are_not_weighed_where_no_sample_has_any(compose, tmp_path
     with pytest.raises(ConfigError, match=r"weighs vision tokens .* no sample of calibration set 'pile' has an image"):
         prepared.run()
     assert not list(tmp_path.glob("store/quantized/*/quantization.json"))
+
+
+def test_unusable_samples_are_told_before_any_baseline_is_made(compose, tmp_path, monkeypatch):
+    (tmp_path / "coco").mkdir()
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat."}]
+    records = [{"id": n, "image": f"coco/{n}.jpg", "conversations": turns} for n in range(4)]
+    (tmp_path / "captions.json").write_text(json.dumps(records))
+    for n in range(4):
+        Image.new("RGB", (32, 32)).save(tmp_path / "coco" / f"{n}.jpg")
+    made = []
+    monkeypatch.setattr("qig.stages.Stages.record", lambda _, config: made.append(config.method) or ("id", False))
+    prepared = Prepared(compose("method=awq", "model=tiny_internvl", "calibration=sharegpt4v_coco",
+                                "calibration.samples=4", f"calibration.path={tmp_path / 'captions.json'}",
+                                f"calibration.image_folder={tmp_path}", f"store={tmp_path / 'store'}"))
+    prepared.run()
+    assert made == ["none", "rtn", "awq"]
+    for n in range(2):
+        (tmp_path / "coco" / f"{n}.jpg").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="2 of 4 samples of calibration set 'sharegpt' cannot be used"):
+        prepared.run()
+    assert made == ["none", "rtn", "awq"]

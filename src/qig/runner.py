@@ -123,6 +123,7 @@ class Prepared:
         """
         if not self.cached:
             check_datasets(self.config.evaluation.tasks)
+            self._check_calibration()
             for doubt in doubts(self.config):
                 log.warning("%s %s: %s", self.config.model.name, self.config.method, doubt)
         elsewhere = [title for title, config in self._baselines.items() if self._stages.is_made_elsewhere(config)]
@@ -131,6 +132,14 @@ class Prepared:
         found |= {title: self._baseline(title) for title in elsewhere}
         baselines = {title: found[title] for title in self._baselines if found[title] is not None}
         return Outcome(run_id, cached, baselines, self._stages.store.root)
+
+    def _check_calibration(self) -> None:
+        """Its samples, before the baselines, which take long, unless they have been used already."""
+        quantized = self._stages.keys(self.config).quantized
+        if needs_calibration(self.config) and not self._stages.store.path("quantized", quantized).is_dir():
+            from qig.data.calibration import check_usable
+
+            check_usable(self.config.calibration)
 
     def _baseline(self, title: str) -> str | None:
         try:

@@ -195,6 +195,7 @@ def test_wrong_keys_and_types_are_refused(compose, override, said):
         (["quant.weights.bits=1"], r"quant\.weights\.bits=1: expected 2 to 8"),
         (["quant.weights.bits=9"], r"quant\.weights\.bits=9: expected 2 to 8"),
         (["quant.weights.group_size=0"], r"quant\.weights\.group_size=0"),
+        (["quant=w4a16", "quant.weights.group_size=4"], r"quant\.weights\.group_size=4: expected 8 or more"),
         (["quant=w4a8", "quant.activations.bits=1"], r"quant\.activations\.bits=1: expected 2 to 8"),
         (["quant=w4a8", "quant.weights.group_size=128"], r"integer activations need symmetric weights"),
         (["quant=w4a8", "quant.weights.symmetric=false"], r"integer activations need symmetric weights"),

@@ -22,6 +22,8 @@ from qig.config.schema import (
 )
 from qig.errors import ConfigError, choices
 
+SMALLEST_GROUP = 8
+"""With zero points: all weights of a smaller one often have one sign; without 0 a range has no integer zero point."""
 SITES = ("attn_in", "attn_out", "mlp_in", "mlp_out")
 
 
@@ -102,7 +104,7 @@ def _check_quant(config: Config) -> None:
         )
     within("quant.weights.bits", quant.weights.bits, 2, 8)
     if quant.weights.group_size is not None:
-        at_least("quant.weights.group_size", quant.weights.group_size, 1)
+        at_least("quant.weights.group_size", quant.weights.group_size, 1 if quant.weights.symmetric else SMALLEST_GROUP)
     if quant.activations is not None:
         within("quant.activations.bits", quant.activations.bits, 2, 8)
         if not quant.weights.symmetric or quant.weights.group_size is not None:

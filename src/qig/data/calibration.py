@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from qig.config.schema import Calibration
 from qig.data.encoding import Encoded, begins_itself, encode, images_of, process
+from qig.data.images import decode
 from qig.data.samples import CalibrationSample, Corpus
 from qig.data.sets import read
 from qig.data.tokens import TokenKind
@@ -94,6 +95,25 @@ def samples_of(config: Calibration) -> list[CalibrationSample]:
     return list(corpus.samples)
 
 
+def check_usable(config: Calibration) -> None:
+    """Before anything long begins: all samples are read and their images decoded, and forgotten again.
+
+    Raises:
+        DataError: more than ``max_skipped_share`` of them cannot be used, as far as can be told without a model.
+    """
+    corpus = read(config)
+    usable, skipped = [], dict(corpus.skipped)
+    for sample in corpus.samples:
+        try:
+            for picture in sample.images:
+                decode(picture)
+            usable.append(sample)
+        except DataError as error:
+            skipped[sample.id] = str(error)
+    if refusal := _refusal(Corpus(tuple(usable), skipped), config):
+        raise DataError(refusal)
+
+
 def collate(
     samples: Sequence[CalibrationSample],
     processor: Processor,
@@ -126,16 +146,28 @@ def digest(batches: Sequence[CalibrationBatch]) -> str:
 
 def _check_share(corpus: Corpus, config: Calibration) -> None:
     """One line about what is skipped; an error if it is too much, or nothing is left."""
+    if refusal := _refusal(corpus, config):
+        raise DataError(refusal)
+    if corpus.skipped:
+        log.warning("%s", _skipped(corpus, config))
+
+
+def _refusal(corpus: Corpus, config: Calibration) -> str | None:
+    """Why the set cannot be used, if it cannot."""
     used, skipped = len(corpus.samples), len(corpus.skipped)
-    if skipped:
-        said = "; ".join(f"{name} ({reason})" for name, reason in itertools.islice(corpus.skipped.items(), NAMED))
-        more = f"; and {skipped - NAMED} more" if skipped > NAMED else ""
-        text = f"{skipped} of {used + skipped} samples of calibration set {config.kind!r} cannot be used: {said}{more}"
-        if skipped > config.max_skipped_share * (used + skipped):
-            raise DataError(f"{text}; at most calibration.max_skipped_share={config.max_skipped_share} may be skipped")
-        log.warning("%s", text)
+    if skipped > config.max_skipped_share * (used + skipped):
+        return (f"{_skipped(corpus, config)}; at most calibration.max_skipped_share={config.max_skipped_share} may be "
+                "skipped")
     if not used:
-        raise DataError(f"calibration set {config.kind!r} has no samples (calibration.samples={config.samples})")
+        return f"calibration set {config.kind!r} has no samples (calibration.samples={config.samples})"
+    return None
+
+
+def _skipped(corpus: Corpus, config: Calibration) -> str:
+    used, skipped = len(corpus.samples), len(corpus.skipped)
+    said = "; ".join(f"{name} ({reason})" for name, reason in itertools.islice(corpus.skipped.items(), NAMED))
+    more = f"; and {skipped - NAMED} more" if skipped > NAMED else ""
+    return f"{skipped} of {used + skipped} samples of calibration set {config.kind!r} cannot be used: {said}{more}"
 
 
 def _micro_batches(

@@ -54,6 +54,16 @@ def test_columns_become_turns(parquet, make_hf):
     assert shown({s.id: s for s in read(first).samples}["#3"]) == [("image", "Read."), ("number 3",)]
 
 
+def test_a_question_that_is_not_there_is_skipped_by_name(tmp_path, make_hf):
+    """Where a column has the questions; a caption needs none."""
+    rows = [{"question": text, "answers": ["yes"]} for text in ("what?", "", None, "  ")]
+    datasets.Dataset.from_list(rows).to_parquet(str(tmp_path / "rows.parquet"))
+    config = make_hf(tmp_path / "rows.parquet", 4, image_columns=[])
+    corpus = read(config)
+    assert [sample.id for sample in corpus.samples] == ["#0"] and set(corpus.skipped) == {"#1", "#2", "#3"}
+    assert corpus.skipped["#1"] == "has no text in column 'question'"
+
+
 def test_selection_is_seeded(parquet, make_hf):
     order = np.random.default_rng(5).permutation(6)[:4]
     assert [s.id for s in samples_of(make_hf(parquet, seed=5))] == [f"#{n}" for n in order]

@@ -44,6 +44,8 @@ class HfSet(CalibrationSet):
         images = [picture for column in config.image_columns for picture in self._pictures(row[column])]
         prompt = config.prompt if config.prompt_column is None else row[config.prompt_column]
         prompt = prompt.strip() if isinstance(prompt, str) else ""
+        if config.prompt_column is not None and not prompt:
+            raise DataError(f"has no text in column {config.prompt_column!r}")
         words = (prompt,) if prompt else ()
         content = (*images, *words) if config.image_position == "before" else (*words, *images)
         turns = (Turn("user", content), Turn("assistant", (self._answer(row[config.answer_column]),)))
