@@ -66,7 +66,6 @@ def test_vision_tokens_are_not_weighed_where_no_sample_has_any(compose, tmp_path
     (tmp_path / "texts.jsonl").write_text('{"text": "one two three four five six seven eight"}\n' * 4)
     prepared = Prepared(compose(*words, "model=tiny_internvl", "calibration=pile", "calibration.samples=4",
                                 f"calibration.path={tmp_path / 'texts.jsonl'}", f"store={tmp_path / 'store'}"))
-    prepared._baselines.clear()
     with pytest.raises(ConfigError, match=r"weighs vision tokens .* no sample of calibration set 'pile' has an image"):
         prepared.run()
     assert not list(tmp_path.glob("store/quantized/*/quantization.json"))

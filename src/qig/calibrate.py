@@ -14,11 +14,9 @@ from qig.blockwise.activations import Activations
 from qig.blockwise.artefact import block_folder
 from qig.blockwise.run import BlockPass
 from qig.blockwise.timing import PeakMemory, Stopwatch, larger
-from qig.config.rules import check_text_only
 from qig.config.schema import Config
-from qig.config.validation import needs_calibration, reads_weights
+from qig.config.validation import needs_calibration
 from qig.data.calibration import CalibrationBatch, CalibrationData, calibration_data
-from qig.data.tokens import TokenKind
 from qig.models.checkpoint import content_hash, resolve
 from qig.models.loading import LoadedModel, open_model
 from qig.quantization.setting import Setting
@@ -72,10 +70,7 @@ def quantize(config: Config, device: torch.device, folder: Path, gradients: Plac
 def _calibration(loaded: LoadedModel, config: Config) -> CalibrationData:
     if not needs_calibration(config):
         return CalibrationData([], {})
-    data = calibration_data(config.calibration, loaded.processor, loaded.model, loaded.image_token_ids)
-    if reads_weights(config) and not any((batch.kinds == TokenKind.VISION).any() for batch in data.batches):
-        check_text_only(config, f"no sample of calibration set {config.calibration.kind!r} has an image")
-    return data
+    return calibration_data(config.calibration, loaded.processor, loaded.model, loaded.image_token_ids)
 
 
 def _tokens(batches: list[CalibrationBatch]) -> dict[str, Tensor]:

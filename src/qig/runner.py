@@ -15,7 +15,7 @@ from typing import Any
 from qig.config.nested import with_inner_sets
 from qig.config.rules import check_text_only
 from qig.config.schema import Config
-from qig.config.validation import baseline, needs_calibration, resolve
+from qig.config.validation import baseline, needs_calibration, reads_weights, resolve
 from qig.config.warnings import doubts
 from qig.data.sets import check_available
 from qig.errors import QigError
@@ -46,7 +46,7 @@ def checked(config: Config, ask: Callable[..., Any] = operator.call) -> tuple[Co
     family = checkpoint.model_type(directory)
     if architecture_of(family).text_only:
         if needs_calibration(config):
-            check_text_only(config)
+            check_text_only(config, f"{config.model.name} is a language model without vision tokens")
         check_no_pictures(tasks)
     if tasks:
         protocol_of(config.evaluation.protocol, family)
@@ -135,11 +135,13 @@ class Prepared:
 
     def _check_calibration(self) -> None:
         """Its samples, before the baselines, which take long, unless they have been used already."""
-        quantized = self._stages.keys(self.config).quantized
-        if needs_calibration(self.config) and not self._stages.store.path("quantized", quantized).is_dir():
-            from qig.data.calibration import check_usable
+        config, quantized = self.config, self._stages.keys(self.config).quantized
+        if needs_calibration(config) and not self._stages.store.path("quantized", quantized).is_dir():
+            from qig.data.calibration import decodable
 
-            check_usable(self.config.calibration)
+            samples = decodable(config.calibration)
+            if reads_weights(config) and not any(sample.images for sample in samples):
+                check_text_only(config, f"no sample of calibration set {config.calibration.kind!r} has an image")
 
     def _baseline(self, title: str) -> str | None:
         try:

@@ -182,7 +182,7 @@ def test_experiments_on_pretrained_weights_fit_a_language_model(
     planned = plan(name, ("seed=0", *words))
     assert (len(planned), len({one.keys.run for one in planned})) == (jobs, runs)
     for one in planned:
-        check_text_only(one.config)
+        check_text_only(one.config, "it is a language model")
         assert one.config.model.name == "smollm2_135m" and one.config.evaluation.text.corpus == "python_docs"
         assert one.config.quant.weights is None or one.config.quant.weights.group_size in (64, None)
 

@@ -27,11 +27,8 @@ SMALLEST_GROUP = 8
 SITES = ("attn_in", "attn_out", "mlp_in", "mlp_out")
 
 
-def check_text_only(config: Config, because: str | None = None) -> None:
-    """Rules for a language model, or for text alone, without vision tokens that could be weighed against the others.
-
-    Args:
-        because: why there are none; by default, since it is a language model.
+def check_text_only(config: Config, because: str) -> None:
+    """Rules for where there are no vision tokens to weigh against the others. ``because``: why there are none.
 
     Raises:
         ConfigError: the sensitivity distinguishes modalities: every token would get the same weight under the name of a
@@ -44,12 +41,10 @@ def check_text_only(config: Config, because: str | None = None) -> None:
         ("control", sensitivity.control, sensitivity.control == "modality_mean"),
     ):
         if by_modality:
-            because = because or f"{config.model.name} is a language model without vision tokens"
             raise ConfigError(
-                f"sensitivity.{key}={value} weighs vision tokens against text tokens, and {because}: "
-                "all tokens would weigh the same; choose "
-                "sensitivity=uniform for that, or weights by token (sensitivity=qig, token_gradient, attention, "
-                "perturbation)"
+                f"sensitivity.{key}={value} weighs vision tokens against text tokens, and {because}: all tokens would "
+                "weigh the same; choose sensitivity=uniform for that, or weights by token (sensitivity=qig, "
+                "token_gradient, attention, perturbation)"
             )
 
 

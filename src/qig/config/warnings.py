@@ -29,7 +29,7 @@ def _without_effect(config: Config) -> list[str]:
 
 def _misnamed(config: Config) -> list[str]:
     """Tables and model cards call a setting by its name alone."""
-    quant, named = config.quant, re.match(r"w(\d+)a(\d+)(?![^_])", config.quant.name)
+    quant, named = config.quant, re.match(r"w(\d+)a(\d+)(?:_|$)", config.quant.name)
     if named is None or quant.weights is None:
         return []
     bits = (quant.weights.bits, 16 if quant.activations is None else quant.activations.bits)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from transformers import PreTrainedModel
 from qig.config.schema import Calibration
 from qig.data.encoding import Encoded, begins_itself, encode, images_of, process
 from qig.data.images import decode
-from qig.data.samples import CalibrationSample, Corpus
+from qig.data.samples import CalibrationSample
 from qig.data.sets import read
 from qig.data.tokens import TokenKind
 from qig.errors import DataError
@@ -24,6 +25,7 @@ from qig.models.classes import Processor
 
 log = logging.getLogger(__name__)
 IGNORE = -100
+T = TypeVar("T")
 NAMED = 5  # skipped samples that the log names; the record names all
 
 
@@ -72,14 +74,7 @@ def calibration_data(
     Raises:
         DataError: the set is absent or empty, or more than ``max_skipped_share`` of its samples cannot be used.
     """
-    corpus = read(config)
-    encoded, skipped = [], dict(corpus.skipped)
-    for sample in corpus.samples:
-        try:
-            encoded.append(encode(sample, processor, image_token_ids))
-        except DataError as error:
-            skipped[sample.id] = str(error)
-    _check_share(Corpus(tuple(e.sample for e in encoded), skipped), config)
+    encoded, skipped = _usable(config, lambda sample: encode(sample, processor, image_token_ids))
     return CalibrationData(_micro_batches(encoded, processor, model, config.tokens_per_batch), skipped)
 
 
@@ -90,28 +85,22 @@ def samples_of(config: Calibration) -> list[CalibrationSample]:
         ConfigError: unknown kind of set.
         DataError: the set is absent or empty, or too many of its samples cannot be used.
     """
-    corpus = read(config)
-    _check_share(corpus, config)
-    return list(corpus.samples)
+    return _usable(config, lambda sample: sample)[0]
 
 
-def check_usable(config: Calibration) -> None:
-    """Before anything long begins: all samples are read and their images decoded, and forgotten again.
+def decodable(config: Calibration) -> list[CalibrationSample]:
+    """Those of :func:`samples_of` whose images can be decoded; what is skipped is told where the set is used.
 
     Raises:
-        DataError: more than ``max_skipped_share`` of them cannot be used, as far as can be told without a model.
+        DataError: as :func:`samples_of`.
     """
-    corpus = read(config)
-    usable, skipped = [], dict(corpus.skipped)
-    for sample in corpus.samples:
-        try:
-            for picture in sample.images:
-                decode(picture)
-            usable.append(sample)
-        except DataError as error:
-            skipped[sample.id] = str(error)
-    if refusal := _refusal(Corpus(tuple(usable), skipped), config):
-        raise DataError(refusal)
+
+    def decoded(sample: CalibrationSample) -> CalibrationSample:
+        for picture in sample.images:
+            decode(picture)
+        return sample
+
+    return _usable(config, decoded, logging.DEBUG)[0]
 
 
 def collate(
@@ -144,30 +133,31 @@ def digest(batches: Sequence[CalibrationBatch]) -> str:
     return result.hexdigest()
 
 
-def _check_share(corpus: Corpus, config: Calibration) -> None:
-    """One line about what is skipped; an error if it is too much, or nothing is left."""
-    if refusal := _refusal(corpus, config):
-        raise DataError(refusal)
-    if corpus.skipped:
-        log.warning("%s", _skipped(corpus, config))
+def _usable(
+    config: Calibration, look: Callable[[CalibrationSample], T], level: int = logging.WARNING
+) -> tuple[list[T], dict[str, str]]:
+    """What ``look`` makes of each sample of the set, and why those are skipped that it raises DataError for.
 
-
-def _refusal(corpus: Corpus, config: Calibration) -> str | None:
-    """Why the set cannot be used, if it cannot."""
-    used, skipped = len(corpus.samples), len(corpus.skipped)
-    if skipped > config.max_skipped_share * (used + skipped):
-        return (f"{_skipped(corpus, config)}; at most calibration.max_skipped_share={config.max_skipped_share} may be "
-                "skipped")
+    One line of the log says what is skipped; it is an error if that is too much, or nothing is left.
+    """
+    corpus = read(config)
+    usable, reasons = [], dict(corpus.skipped)
+    for sample in corpus.samples:
+        try:
+            usable.append(look(sample))
+        except DataError as error:
+            reasons[sample.id] = str(error)
+    used, skipped = len(usable), len(reasons)
+    if skipped:
+        said = "; ".join(f"{name} ({reason})" for name, reason in itertools.islice(reasons.items(), NAMED))
+        more = f"; and {skipped - NAMED} more" if skipped > NAMED else ""
+        text = f"{skipped} of {used + skipped} samples of calibration set {config.kind!r} cannot be used: {said}{more}"
+        if skipped > config.max_skipped_share * (used + skipped):
+            raise DataError(f"{text}; at most calibration.max_skipped_share={config.max_skipped_share} may be skipped")
+        log.log(level, "%s", text)
     if not used:
-        return f"calibration set {config.kind!r} has no samples (calibration.samples={config.samples})"
-    return None
-
-
-def _skipped(corpus: Corpus, config: Calibration) -> str:
-    used, skipped = len(corpus.samples), len(corpus.skipped)
-    said = "; ".join(f"{name} ({reason})" for name, reason in itertools.islice(corpus.skipped.items(), NAMED))
-    more = f"; and {skipped - NAMED} more" if skipped > NAMED else ""
-    return f"{skipped} of {used + skipped} samples of calibration set {config.kind!r} cannot be used: {said}{more}"
+        raise DataError(f"calibration set {config.kind!r} has no samples (calibration.samples={config.samples})")
+    return usable, reasons
 
 
 def _micro_batches(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qig.commands import told
-from qig.errors import ConfigError, choices
+from qig.errors import ConfigError
 from qig.experiment.together import LOGS, Together
 from qig.stopping import Stopped, stoppable
 
@@ -36,11 +36,9 @@ def _paper(options: argparse.Namespace) -> int:
 
 def _chosen(names: Sequence[str]) -> list[str]:
     """Those named, of which no other's file is read, so that one that is broken is in nobody's way."""
-    from qig.experiment.gather import experiments, table_of, tabulated
+    from qig.experiment.gather import table_of, tabulated
 
     for name in names:
-        if name not in experiments():
-            raise ConfigError(choices(name, experiments(), "experiment"))
         table_of(name)
     return list(names) or tabulated(on_request=False)
 
