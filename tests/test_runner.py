@@ -60,6 +60,20 @@ def test_a_baseline_that_fails_does_not_keep_the_run_from_being_made(prepared, m
     assert "rtn: 30 of 30 answers are empty" in caplog.text
 
 
+def test_questions_that_cannot_be_had_are_told_before_anything_is_quantized(prepared, monkeypatch):
+    """The run would be asked the same ones, after hours of calibration."""
+    made = []
+
+    def without_data(_, config):
+        made.append(config.method)
+        raise DataError("task 'chartqa' needs the dataset lmms-lab/ChartQA")
+
+    monkeypatch.setattr("qig.stages.Stages.record", without_data)
+    with pytest.raises(DataError, match="needs the dataset"):
+        prepared.run()
+    assert made == ["none"]
+
+
 @pytest.mark.parametrize("words", [("method=mbq",), ("method=qig", "sensitivity.granularity=modality")])
 def test_vision_tokens_are_not_weighed_where_no_sample_has_any(compose, tmp_path, words):
     """All tokens would weigh the same, under the name of a method that weighs them."""

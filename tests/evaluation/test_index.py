@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import qig
-from qig.errors import EvaluationError
+from qig.errors import DataError, EvaluationError
 from qig.evaluation import index
 from qig.evaluation.datasets import check_datasets
 from qig.evaluation.registry import check_tasks, load_tasks
@@ -81,7 +81,7 @@ def test_a_missing_dataset_is_told_where_it_cannot_be_fetched(empty_cache, monke
     check_datasets(["mmmu_val"])  # a network may bring it
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     said = r"'mmmu_val' needs the dataset (\S+/MMMU), 900 questions, .*HF_DATASETS_OFFLINE=1 .* --repo-type dataset \1 "
-    with pytest.raises(EvaluationError, match=said):
+    with pytest.raises(DataError, match=said):
         check_datasets(["qig_digitgrid", "mmmu_val"])
 
 
@@ -97,7 +97,7 @@ def test_a_cached_dataset_is_found(empty_cache, monkeypatch, kept):
 def test_a_folder_that_is_not_there(tasks_folder):
     file = tasks_folder / "local.yaml"
     file.write_text("task: local\ndataset_path: /no/such/data\ndataset_kwargs: {load_from_disk: true}")
-    with pytest.raises(EvaluationError, match="'local' reads its data from /no/such/data, which does not exist"):
+    with pytest.raises(DataError, match="'local' reads its data from /no/such/data, which does not exist"):
         check_datasets(["local"])
 
 

@@ -10,7 +10,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from evaluation import evaluate_as_rank
 from qig.config.schema import Evaluation, Model, Outliers
-from qig.errors import EvaluationError
+from qig.errors import DataError, EvaluationError
 from qig.evaluation import chat_model, registry
 from qig.evaluation.parallel import Job, launch, own_device
 from qig.evaluation.ranks import Ranks
@@ -110,9 +110,20 @@ def test_processes_are_started_and_one_writes(tmp_path):
 
 def test_what_a_process_says_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.distributed.launcher.api.LaunchConfig", forked)
-    with pytest.raises(EvaluationError, match=r"one of 2 processes failed: .*did you mean 'qig_digitgrid'"):
+    said = r"^one of 2 processes failed: EvaluationError: .*did you mean 'qig_digitgrid'"
+    with pytest.raises(EvaluationError, match=said):
         launch(job(tmp_path, tasks=["qig_digit_grid"]), 2)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_data_that_a_process_cannot_have_is_an_error_of_its_own(tmp_path, monkeypatch):
+    """It stops a run at its first baseline; answers that cannot be trusted do not."""
+    monkeypatch.setattr("torch.distributed.launcher.api.LaunchConfig", forked)
+    monkeypatch.setattr("qig.evaluation.datasets._cached", lambda dataset: False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    said = r"^one of 2 processes failed: DataError: task 'mmmu_val' needs the dataset \S+/MMMU"
+    with pytest.raises(DataError, match=said):
+        launch(job(tmp_path, tasks=["mmmu_val"]), 2)
 
 
 def test_one_process_is_the_ordinary_case(monkeypatch):

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from qig.errors import EvaluationError
+from qig.errors import DataError, EvaluationError
 from qig.evaluation.protocols import PLAIN
 from qig.evaluation.registry import TASKS_FOLDER, check_tasks, load_tasks, own_tasks
 
@@ -64,7 +64,7 @@ def test_a_dataset_that_cannot_be_had_is_explained(monkeypatch, task, needs):
         raise ConnectionError("no route to the hub")
 
     monkeypatch.setattr("lmms_eval.tasks.get_task_dict", offline)
-    with pytest.raises(EvaluationError, match=f"^task '{task}' {needs}") as error:
+    with pytest.raises(DataError, match=f"^task '{task}' {needs}") as error:
         load_tasks([task], PLAIN)
     assert "could not be fetched (ConnectionError: no route to the hub)" in str(error.value)
 

@@ -67,7 +67,8 @@ def evaluate(
     :func:`~qig.evaluation.journal.discard` removes them.
 
     Raises:
-        EvaluationError: an unknown task or protocol, or a dataset that cannot be had.
+        EvaluationError: an unknown task or protocol.
+        DataError: a dataset that cannot be had.
         NonFiniteError: the model's scores or likelihoods are not numbers; names the document.
     """
     ranks = Ranks.of_environment()

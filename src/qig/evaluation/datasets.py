@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from qig.errors import EvaluationError
+from qig.errors import DataError
 
 from . import index
 
@@ -29,7 +29,7 @@ def check_datasets(tasks: Sequence[str]) -> None:
     Says nothing of data that a network may still bring.
 
     Raises:
-        EvaluationError: names the task, its dataset, where it was looked for, and the command that fetches it.
+        DataError: names the task, its dataset, where it was looked for, and the command that fetches it.
     """
     for task, config in (item for name in tasks for item in index.tasks_of(name).items()):
         dataset = config.get("dataset_path")
@@ -37,9 +37,9 @@ def check_datasets(tasks: Sequence[str]) -> None:
             continue
         if (config.get("dataset_kwargs") or {}).get("load_from_disk"):
             if not Path(dataset).exists():
-                raise EvaluationError(f"task {task!r} reads its data from {dataset}, which does not exist")
+                raise DataError(f"task {task!r} reads its data from {dataset}, which does not exist")
         elif not Path(dataset).exists() and _offline() and not _cached(dataset):
-            raise EvaluationError(missing(task, dataset, f"{_offline()} forbids fetching it"))
+            raise DataError(missing(task, dataset, f"{_offline()} forbids fetching it"))
 
 
 def missing(task: str, dataset: str, why: str) -> str:

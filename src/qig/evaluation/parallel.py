@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qig.config.schema import Evaluation, Model, Quant
-from qig.errors import EvaluationError
+from qig.errors import DataError, EvaluationError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 SAMPLES, RESULT = "samples.jsonl", "evaluation.json"
@@ -43,7 +43,8 @@ def launch(job: Job, processes: int) -> dict[str, int | None]:
     Returns the peak of memory of the process that took most.
 
     Raises:
-        EvaluationError: a process failed; says what it said.
+        DataError: a process could not have a dataset.
+        EvaluationError: a process failed otherwise; both say what it said.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -66,8 +67,10 @@ def launch(job: Job, processes: int) -> dict[str, int | None]:
     except SignalException as error:
         stopped = error.sigval
     except ChildFailedError as error:
-        first = error.get_first_failure()[1]
-        raise EvaluationError(f"one of {processes} processes failed: {first.message}") from error
+        said = error.get_first_failure()[1].message
+        said = said["message"] if isinstance(said, dict) else said  # beside it: the traceback
+        kind = DataError if said.startswith(f"{DataError.__name__}:") else EvaluationError
+        raise kind(f"one of {processes} processes failed: {said}") from error
     finally:
         for number, handler in handlers.items():  # elastic leaves its own
             signal.signal(number, handler)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from qig.errors import EvaluationError, choices
+from qig.errors import DataError, EvaluationError, choices
 
 from . import index
 from .datasets import dataset_of, missing
@@ -60,7 +60,8 @@ def load_tasks(tasks: list[str], protocol: Protocol) -> tuple[object, dict[str, 
     """The index that was used and the loaded tasks by name; a group is replaced by its members.
 
     Raises:
-        EvaluationError: a dataset cannot be had, or a task asks for something else than generated answers.
+        DataError: a dataset cannot be had.
+        EvaluationError: a task asks for something else than generated answers.
     """
     from lmms_eval.evaluator_utils import get_task_list
     from lmms_eval.tasks import get_task_dict
@@ -76,7 +77,7 @@ def load_tasks(tasks: list[str], protocol: Protocol) -> tuple[object, dict[str, 
             why = f"it could not be fetched ({type(cause).__name__}: {cause})"
             unnamed = f"task {name!r} does not say which dataset it needs; {why}"
             dataset = dataset_of(name)
-            raise EvaluationError(missing(name, dataset, why) if dataset else unnamed) from cause
+            raise DataError(missing(name, dataset, why) if dataset else unnamed) from cause
         loaded.update({member.task_name: member.task for member in members})
     for name, task in loaded.items():
         if task.OUTPUT_TYPE != "generate_until":
