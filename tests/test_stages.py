@@ -1,11 +1,14 @@
 """What a run does with what the store has of it already."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from qig.devices import check_processes, device_name
+from qig.devices import check_evaluation, device_name
 from qig.errors import ConfigError, QigError
 from qig.evaluated import _answered
+from qig.quantization.linear import FakeQuantLinear
 from qig.stages import _quantize
 
 KINDS = ("quantized", "evaluation", "runs")
@@ -80,11 +83,43 @@ def test_a_device_without_float64_is_not_taken(monkeypatch):
         device_name("mps")
 
 
-def test_more_processes_than_devices_are_refused(monkeypatch):
+def test_more_processes_than_devices_are_refused(config, monkeypatch):
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
-    check_processes(2, "cuda"), check_processes(1, "cuda"), check_processes(8, "cpu")
+
+    def check(processes, device):
+        check_evaluation(replace(config.evaluation, processes=processes), device)
+
+    check(2, "cuda"), check(1, "cuda"), check(8, "cpu")
     with pytest.raises(ConfigError, match=r"evaluation\.processes=8: each takes a device of its own, and 2"):
-        check_processes(8, "cuda")
+        check(8, "cuda")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:1"])
+def test_a_single_device_has_nothing_to_be_spread_over(config, device):
+    config.evaluation.sharded = True
+    check_evaluation(config.evaluation, "cuda")
+    with pytest.raises(ConfigError, match=rf"evaluation\.sharded=true spreads a model .*; got device={device}"):
+        check_evaluation(config.evaluation, device)
+
+
+def test_a_sharded_model_is_spread_when_it_is_quantized_and_answers_alike(config, monkeypatch, tmp_path):
+    found, folders = [], [tmp_path / name for name in ("quantized", "one", "spread")]
+
+    def spread(loaded):
+        found.extend(module for module in loaded.blocks.modules() if isinstance(module, FakeQuantLinear))
+
+    monkeypatch.setattr("qig.evaluation.spread.spread", spread)
+    monkeypatch.setattr("qig.evaluation.spread.accelerators", lambda kind: [torch.device(kind)] * 2)
+    for folder in folders:
+        folder.mkdir()
+    quantized, *answers = folders
+    _quantize(config, torch.device("cpu"), quantized, None)
+    config.evaluation = replace(config.evaluation, limit=11)
+    for config.evaluation.sharded, folder in zip((False, True), answers, strict=True):
+        assert not found
+        _answered(config, torch.device("cpu"), quantized, folder)
+    one, other = ((folder / "samples.jsonl").read_bytes() for folder in answers)
+    assert found and one == other
 
 
 def test_too_small_a_device_is_one_message_with_remedies(config, monkeypatch, tmp_path):

@@ -13,15 +13,20 @@ from qig.errors import ConfigError, QigError
 if TYPE_CHECKING:
     import torch
 
+    from qig.config.schema import Evaluation
+
 log = logging.getLogger(__name__)
 
 
-def check_processes(processes: int, device: str) -> None:
-    """Evaluation by several processes gives each an accelerator of its own; on the processor they share the cores.
+def check_evaluation(evaluation: Evaluation, device: str) -> None:
+    """Several processes take an accelerator each, and share a processor's cores; a sharded model takes all that are.
 
     Raises:
-        ConfigError: there are fewer accelerators.
+        ConfigError: there are fewer accelerators than processes, or a model is to be spread over a single device.
     """
+    processes = evaluation.processes
+    if evaluation.sharded and (device == "cpu" or ":" in device):
+        raise ConfigError(f"evaluation.sharded=true spreads a model over all accelerators; got device={device}")
     if device == "cpu" or processes == 1:
         return
     import torch

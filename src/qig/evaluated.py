@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from qig.store import find_damage, write_json, write_manifest
 
 if TYPE_CHECKING:
     import torch
+
+    from qig.models.loading import LoadedModel
 
 
 def parts(evaluation: Evaluation) -> list[Evaluation]:
@@ -42,28 +45,51 @@ def _answered(config: Config, device: torch.device, quantized: Path | None, fold
     from qig.determinism import prepare
     from qig.evaluation.journal import spent
     from qig.evaluation.parallel import RESULT, Job, evaluate_into, launch
+    from qig.evaluation.spread import accelerators
+
+    watch, evaluation, elsewhere = Stopwatch(device), config.evaluation, {}
+    watch.add("evaluation", spent(folder))
+    devices = accelerators(device.type) if evaluation.sharded else [device]
+    with ExitStack() as context:
+        context.enter_context(enough_memory(device, _remedies(evaluation, device)))
+        memories = [context.enter_context(PeakMemory(each)) for each in devices]
+        context.enter_context(watch("evaluation"))
+        if evaluation.processes > 1:
+            quant = None if quantized is None else config.quant
+            job = Job(config.model, quant, quantized, evaluation, str(device), config.threads, folder)
+            give_back()  # the first of them works where this one did
+            elsewhere = launch(job, evaluation.processes)
+        else:
+            prepare(evaluation.seed, config.threads)
+            evaluate_into(folder, _loaded(config, device, quantized), evaluation)
+    found = json.loads((folder / RESULT).read_text())
+    found["timings"] = watch.seconds
+    found["memory"] = larger(*(memory.so_far() for memory in memories), elsewhere)
+    write_json(folder / RESULT, found)
+
+
+def _remedies(evaluation: Evaluation, device: torch.device) -> str:
+    import torch
+
+    fewer = f"evaluation.batch_size={max(1, evaluation.batch_size // 2)} (answers anew: padding is another)"
+    several = device.type != "cpu" and not evaluation.sharded and torch.accelerator.device_count() > 1
+    return f"Try {fewer}{', or evaluation.sharded=true (the model over all accelerators)' if several else ''}"
+
+
+def _loaded(config: Config, device: torch.device, quantized: Path | None) -> LoadedModel:
+    """The model that is asked, where it is asked."""
+    import torch
+
+    from qig.evaluation.spread import spread
     from qig.models.loading import load
     from qig.quantized import apply_quantized
 
-    watch, processes, elsewhere = Stopwatch(device), config.evaluation.processes, {}
-    watch.add("evaluation", spent(folder))
-    fewer = f"Try evaluation.batch_size={max(1, config.evaluation.batch_size // 2)} (answers anew: padding is another)"
-    with enough_memory(device, fewer), PeakMemory(device) as memory, watch("evaluation"):
-        if processes > 1:
-            quant = None if quantized is None else config.quant
-            job = Job(config.model, quant, quantized, config.evaluation, str(device), config.threads, folder)
-            give_back()  # the first of them works where this one did
-            elsewhere = launch(job, processes)
-        else:
-            prepare(config.evaluation.seed, config.threads)
-            loaded = load(config.model, device)
-            if quantized is not None:
-                apply_quantized(loaded, config.quant, quantized)
-            evaluate_into(folder, loaded, config.evaluation)
-    found = json.loads((folder / RESULT).read_text())
-    found["timings"] = watch.seconds
-    found["memory"] = larger(memory.so_far(), elsewhere)
-    write_json(folder / RESULT, found)
+    loaded = load(config.model, torch.device("cpu") if config.evaluation.sharded else device)
+    if quantized is not None:
+        apply_quantized(loaded, config.quant, quantized)
+    if config.evaluation.sharded:
+        spread(loaded)
+    return loaded
 
 
 def join(folders: Sequence[Path], folder: Path) -> None:

@@ -16,7 +16,7 @@ from qig.config import identity
 from qig.config.schema import Config
 from qig.config.validation import needs_calibration, needs_gradients
 from qig.data.sets import content_hash
-from qig.devices import check_processes, device_name, enough_memory
+from qig.devices import check_evaluation, device_name, enough_memory
 from qig.errors import ConfigError
 from qig.evaluated import evaluate, join, parts
 from qig.heap import give_back
@@ -80,7 +80,7 @@ class Stages:
                 evaluation is to use more devices than there are.
         """
         device = device_name(config.device)
-        check_processes(config.evaluation.processes, device)
+        check_evaluation(config.evaluation, device)
         data = content_hash(config.calibration) if needs_calibration(config) else None
         return cls(Store(config.store), checkpoint_hash, data, device)
 

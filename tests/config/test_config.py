@@ -210,6 +210,7 @@ def test_wrong_keys_and_types_are_refused(compose, override, said):
         (["evaluation.max_empty_share=1.1"], r"evaluation\.max_empty_share=1\.1: expected a share"),
         (["evaluation.max_unparsed_share=-0.1"], r"evaluation\.max_unparsed_share=-0\.1"),
         (["evaluation.processes=0"], r"evaluation\.processes=0: expected 1 or more"),
+        (["evaluation.processes=2", "evaluation.sharded=true"], r"evaluation\.processes=2 asks for several models"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -325,6 +326,7 @@ EFFECTS = {
     "evaluation.max_empty_share=0.5": NONE,
     "evaluation.max_unparsed_share=0.25": NONE,
     "evaluation.processes=2": NONE,
+    "evaluation.sharded=true": NONE,
     "evaluation.nll=false": LATER,
     "evaluation.tasks=[other]": LATER,
     "evaluation.text={corpus: python_docs, window: 64}": LATER,

@@ -61,6 +61,11 @@ def check(config: Config) -> None:
     check_calibration("calibration", config.calibration)
     at_least("evaluation.batch_size", config.evaluation.batch_size, 1)
     at_least("evaluation.processes", config.evaluation.processes, 1)
+    if config.evaluation.sharded and config.evaluation.processes > 1:
+        raise ConfigError(
+            f"evaluation.sharded=true spreads one model over all accelerators, and evaluation.processes="
+            f"{config.evaluation.processes} asks for several models: choose one of them"
+        )
     if config.evaluation.limit is not None:
         at_least("evaluation.limit", config.evaluation.limit, 1)
     for name in ("max_empty_share", "max_unparsed_share"):

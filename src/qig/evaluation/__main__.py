@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from qig.errors import QigError
+from qig.errors import ConfigError, QigError
 
 _DESCRIPTION = """\
 Evaluate a model on benchmarks, without the store. Several processes share the work and find the same, bit by bit:
@@ -37,18 +37,21 @@ def main() -> None:
 
 
 def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
+    import torch
+
     from qig.config.composed import composed
     from qig.config.identity import evaluation_key
     from qig.config.rules import check
     from qig.config.threads import available_threads
     from qig.determinism import prepare
-    from qig.devices import device_name
+    from qig.devices import check_evaluation, device_name
     from qig.environment import quiet
     from qig.quantized import content_of, load_checkpoint
 
     from .journal import discard
     from .parallel import evaluate_into, own_device, read_samples
     from .ranks import Ranks
+    from .spread import spread
     from .summary import check_answers
 
     config = composed(overrides)
@@ -56,8 +59,13 @@ def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
     quiet()
     threads = config.threads or available_threads()
     prepare(config.evaluation.seed, threads)
-    device = device_name(config.device)
-    loaded = load_checkpoint(checkpoint, own_device(device))
+    device, sharded = device_name(config.device), config.evaluation.sharded
+    check_evaluation(config.evaluation, device)
+    if sharded and (processes := Ranks.of_environment().size) > 1:
+        raise ConfigError(f"evaluation.sharded=true: one process spreads one model; {processes} were started")
+    loaded = load_checkpoint(checkpoint, torch.device("cpu") if sharded else own_device(device))
+    if sharded:
+        spread(loaded)
     kind = device.partition(":")[0]
     model = {"content": content_of(checkpoint), "device": kind, "threads": threads if kind == "cpu" else None}
     identity = evaluation_key(config, model, None)

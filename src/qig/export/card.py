@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from qig.config.schema.evaluation import WHERE
 from qig.errors import QigError
 from qig.export.loading_notes import loading
 from qig.export.sizes import sizes
@@ -126,7 +127,7 @@ def _beside_baselines(run: Run) -> Compared:
 def _conditions(run: Run) -> dict[str, Any]:
     """What decides a baseline's answers, and must be the same. Calibration and its seed do not."""
     record, config = run.record, run.config
-    evaluation = {key: value for key, value in config["evaluation"].items() if key != "processes"}
+    evaluation = {key: value for key, value in config["evaluation"].items() if key not in WHERE}
     return {
         "checkpoint": record["checkpoint"]["sha256"],
         "model": {key: value for key, value in config["model"].items() if key not in ("name", "path")},

@@ -7,6 +7,9 @@ from typing import Literal
 
 from omegaconf import MISSING
 
+WHERE = ("processes", "sharded")
+"""What decides where an evaluation works, and changes no answer."""
+
 
 @dataclass
 class TextEvaluation:
@@ -21,7 +24,7 @@ class Evaluation:
     """Questions of lmms-eval's tasks (none: an empty list), running text (null: none), or both.
 
     ``limit``: so many questions of each task, and passages. ``processes``: how many share them, each with the model on
-    an accelerator of its own.
+    an accelerator of its own. ``sharded``: one model over all accelerators.
     """
 
     tasks: list[str] = MISSING
@@ -33,4 +36,5 @@ class Evaluation:
     max_empty_share: float = MISSING
     max_unparsed_share: float = MISSING
     processes: int = MISSING
+    sharded: bool = MISSING
     seed: int = MISSING
