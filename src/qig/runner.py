@@ -82,6 +82,7 @@ class Prepared:
 
     def __init__(self, config: Config) -> None:
         self.config, directory = checked(config)
+        self._family = checkpoint.model_type(directory)
         self._stages = Stages.of(self.config, checkpoint.content_hash(directory))
         method = self.config.method
         self._baselines = {
@@ -125,7 +126,7 @@ class Prepared:
         if not self.cached:
             check_datasets(self.config.evaluation.tasks)
             self._check_calibration()
-            for doubt in doubts(self.config):
+            for doubt in doubts(self.config, self._family):
                 log.warning("%s %s: %s", self.config.model.name, self.config.method, doubt)
         elsewhere = [title for title, config in self._baselines.items() if self._stages.is_made_elsewhere(config)]
         found = {title: self._baseline(title) for title in self._baselines if title not in elsewhere}

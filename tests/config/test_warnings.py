@@ -13,7 +13,7 @@ REAL = ("evaluation=paper", "calibration=sharegpt4v_coco", "calibration.path=c.j
 
 
 def said(config):
-    return [doubt.split(" ")[0] for doubt in doubts(config)]
+    return [doubt.split(" ")[0] for doubt in doubts(config, "qwen2_vl")]
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,9 @@ def said(config):
         ((*OWN, "evaluation=paper"), ["calibrated"]),
         ((*OWN, "evaluation=paper", "method=rtn"), []),
         ((*OWN,), ["evaluated", "calibrated"]),
+        (("model=qwen2_vl_2b", *REAL), []),
+        (("model=llava_onevision_7b", "model.path=/models/qwen", *REAL), ["model.name=llava_onevision_7b"]),
+        (("model=qwen2_5_vl_7b", *REAL), ["model.name=qwen2_5_vl_7b"]),
         (("model=tiny_internvl", "evaluation.limit=4"), []),
         (("model=smol_internvl", "evaluation.limit=4", "evaluation.max_empty_share=1"), []),
         (("method=smoothquant", "sensitivity=qig"), ["sensitivity=qig"]),

@@ -6,14 +6,15 @@ import re
 
 from qig.config.schema import Config
 from qig.config.validation import needs_calibration, reads_weights
+from qig.models.architectures import ARCHITECTURES
 from qig.models.checkpoint import EMBEDDED, PACKAGED
 
 OWN_TASK, OWN_CAPTIONS = "qig_digitgrid", "digitgrid"
 
 
-def doubts(config: Config) -> list[str]:
-    """A sentence each, with the override that sets it right."""
-    said = [*_without_effect(config), *_misnamed(config)]
+def doubts(config: Config, family: str) -> list[str]:
+    """A sentence each, with the override that sets it right. ``family``: what the checkpoint says it is."""
+    said = [*_without_effect(config), *_misnamed(config), *_another_family(config.model.name, family)]
     brought = config.model.path.startswith((EMBEDDED, PACKAGED))
     return said if brought else said + _too_small(config)
 
@@ -37,6 +38,15 @@ def _misnamed(config: Config) -> list[str]:
         return []
     return [f"quant.name={quant.name} is what tables will call weights of {bits[0]} and activations of {bits[1]} bits; "
             f"name it: quant.name=w{bits[0]}a{bits[1]}"]
+
+
+def _another_family(name: str, family: str) -> list[str]:
+    """A model's name, which its tables go by, that begins with a family, as those of ``conf/model`` do."""
+    meant = max((known for known in ARCHITECTURES if name.startswith(known)), key=len, default=family)
+    if meant == family:
+        return []
+    return [f"model.name={name} is what tables will call a checkpoint of the family {family}; name it: "
+            "model.name=NAME"]
 
 
 def _too_small(config: Config) -> list[str]:
