@@ -1,5 +1,6 @@
 """A model over two accelerators that are not there: torch's fake tensors know their devices, and refuse to mix them."""
 
+import inspect
 import re
 
 import pytest
@@ -77,6 +78,7 @@ def test_a_model_over_two_devices_answers_on_the_first(loaded, two_cards):
         places = [devices(block) for block in loaded.blocks]
         assert {"cuda:0"} in places and {"cuda:1"} in places and all(len(place) == 1 for place in places)
         assert devices(loaded.model) == {"cuda:0", "cuda:1"}
+        assert {"logits_to_keep", "mm_encoder_outputs"} <= set(inspect.signature(loaded.model.forward).parameters)
         assert str(loaded.model.device) == str(ask(loaded.model).device) == "cuda:0"
 
 
