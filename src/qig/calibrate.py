@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,7 +16,7 @@ from qig.blockwise.activations import Activations
 from qig.blockwise.artefact import block_folder
 from qig.blockwise.run import BlockPass
 from qig.blockwise.timing import PeakMemory, Stopwatch, larger
-from qig.config.schema import Config
+from qig.config.schema import Config, GptqRounding
 from qig.config.validation import needs_calibration
 from qig.data.calibration import CalibrationBatch, CalibrationData, calibration_data
 from qig.models.checkpoint import content_hash, resolve
@@ -23,6 +25,8 @@ from qig.quantization.setting import Setting
 from qig.quantized import RECORD, model_bytes
 from qig.sensitivity.shared_gradients import Place, SharedGradients
 from qig.store import write_json
+
+log = logging.getLogger(__name__)
 
 
 def quantize(config: Config, device: torch.device, folder: Path, gradients: Place | None = None) -> None:
@@ -38,12 +42,14 @@ def quantize(config: Config, device: torch.device, folder: Path, gradients: Plac
             loaded = open_model(config.model, device)
             data = _calibration(loaded, config)
             batches = data.batches
+            _doubt_rank(loaded, batches, config)
         shared = SharedGradients(gradients, memory)
         block_pass = BlockPass(loaded, batches, config, activations, folder, shared)
         with watch("quantization"):
             blocks = block_pass.run()
         watch.add("quantization", block_pass.earlier)
     activations.close()
+    _tell_fallbacks([site for block in blocks for site in block["sites"]])
     sensitivity, scales = _gather(folder, len(blocks))
     if sensitivity:
         sensitivity |= _tokens(batches)
@@ -71,6 +77,26 @@ def _calibration(loaded: LoadedModel, config: Config) -> CalibrationData:
     if not needs_calibration(config):
         return CalibrationData([], {})
     return calibration_data(config.calibration, loaded.processor, loaded.model, loaded.image_token_ids)
+
+
+def _doubt_rank(loaded: LoadedModel, batches: list[CalibrationBatch], config: Config) -> None:
+    """Of fewer tokens than a linear has inputs, second moments have no full rank: damping alone decides the rest."""
+    if not isinstance(config.rounding, GptqRounding):
+        return
+    tokens = sum(int(batch.real.sum()) for batch in batches)
+    widest = max(linear.in_features for linear in Setting.of(config.quant).selected(loaded.blocks[0]).values())
+    if tokens < widest:
+        few = f"rounding={config.rounding.kind}: {tokens:,} calibration tokens for linears of up to {widest:,} inputs"
+        log.warning("%s leave second moments without full rank; take more, calibration.samples=N", few)
+
+
+def _tell_fallbacks(sites: list[dict[str, Any]]) -> None:
+    """Where an estimator had nothing to say: its tokens all weigh the same, under its name."""
+    weighted = [site for site in sites if site["estimator"] is not None]
+    for reason, count in Counter(site["fallback"] for site in weighted if site["fallback"]).items():
+        level = logging.WARNING if count == len(weighted) else logging.INFO
+        estimator, sites_of_all = weighted[0]["estimator"], f"{count} of {len(weighted)} sites"
+        log.log(level, "%s: uniform weights at %s: %s", estimator, sites_of_all, reason)
 
 
 def _tokens(batches: list[CalibrationBatch]) -> dict[str, Tensor]:

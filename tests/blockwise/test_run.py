@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -19,11 +20,13 @@ from qig.blockwise.run import BlockPass
 from qig.blockwise.streams import Streams
 from qig.calibrate import quantize
 from qig.data.calibration import collate, samples_of
-from qig.errors import ModelError
+from qig.equalization.equalizer import Scale
+from qig.errors import ModelError, QigError
 from qig.models.loading import load
 from qig.quantization.grid import ActivationGrid
 from qig.quantization.linear import FakeQuantLinear, QuantizedLinear
 from qig.quantized import load_checkpoint
+from qig.sensitivity.estimator import Scores
 from qig.sensitivity.kept_gradients import RECORD as RECORD_OF_GRADIENTS
 from qig.store import find_damage, write_json, write_manifest
 
@@ -114,6 +117,30 @@ def test_seconds_of_a_resumed_calibration_are_those_of_all_attempts(configured, 
     timings = json.loads((tmp_path / "two" / "quantization.json").read_text())["timings"]
     parts = [timings[name] for name in ("attribution", "capture", "search", "rounding", "propagation")]
     assert timings["search"] > 500 and timings["quantization"] >= sum(parts) > 7000
+
+
+def test_what_makes_a_calibration_doubtful_is_told(configured, tmp_path, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    quantize(configured("method=qig", "sensitivity.reference=quantized"), CPU, tmp_path / "one")
+    assert [(r.levelname, r.getMessage()) for r in caplog.records if r.name == "qig.calibrate"] == [
+        ("INFO", "qig: uniform weights at 1 of 9 sites: the reference equals the input")
+    ]
+    caplog.clear()
+    quantize(configured("method=gptq", "calibration.samples=1"), CPU, tmp_path / "two")
+    assert re.search(r"WARNING .*rounding=gptq: \d\d calibration tokens for linears of up to \d{3} inputs", caplog.text)
+    caplog.clear()
+    monkeypatch.setattr("qig.sensitivity.attention.AttentionReceived.scores", lambda _, view: Scores(
+        [torch.zeros(kinds.shape) for kinds in view.kinds]))  # fmt: skip
+    quantize(configured("method=awq", "sensitivity=attention"), CPU, tmp_path / "three")
+    assert re.search("WARNING .*attention: uniform weights at 9 of 9 sites: 3 samples without any score", caplog.text)
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0])
+def test_a_scale_that_is_not_positive_is_refused(configured, tmp_path, monkeypatch, value):
+    monkeypatch.setattr("qig.equalization.smoothquant.SmoothQuant.scale", lambda _, view, weights: Scale(
+        torch.full((view.calls[0].x.shape[-1],), value)))  # fmt: skip
+    with pytest.raises(QigError, match=rf"block 0, attn_in: a channel's scale is {value:g}; expected more than 0"):
+        quantize(configured("method=smoothquant"), CPU, tmp_path)
 
 
 @pytest.mark.parametrize("overrides", ["method=qig quant=w4a8", "method=gptq_qig", "method=vlmq"])

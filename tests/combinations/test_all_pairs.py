@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from oracles.calls import logits_of
 from qig.blockwise.activations import Activations
 from qig.blockwise.artefact import apply_block, block_folder
+from qig.blockwise.methods import Methods
 from qig.blockwise.run import BlockPass
 from qig.config.validation import resolve
 from qig.equalization import EQUALIZERS
@@ -73,7 +74,9 @@ def test_combination(compose, prepared, tmp_path, estimator, equalization, round
 
     linears = [m for block in loaded.blocks for n, m in block.named_modules() if n.endswith("_proj")]
     assert len(linears) == 14 and all(isinstance(m, QuantizedLinear) for m in linears)
-    weighted = equalization in ("grid", "learned") or rounding != "nearest"
+    methods = Methods.of(config)
+    looked_at = methods.rounder.needs_inputs
+    weighted = methods.equalizer is not None and methods.equalizer.needs_weights
     scaled = config.equalization.sites if equalization != "none" else []
     shared = config.equalization.share_attn_out
     found = {s for s in scaled if s != "attn_out" or shared}
@@ -84,7 +87,7 @@ def test_combination(compose, prepared, tmp_path, estimator, equalization, round
             if name.startswith("block."):
                 assert float(weights.sum()) == pytest.approx(2, rel=1e-4) and (weights >= 0).all()
         everywhere = {"attn_in", "attn_out", "mlp_in", "mlp_out"}
-        sites = everywhere if rounding != "nearest" else (found if weighted else set())
+        sites = everywhere if looked_at else (found if weighted else set())
         assert {n.rpartition(".")[2] for n in findings if n.startswith("block.")} == sites
         assert all(s["estimator"] == (estimator if s["site"] in sites else None) for s in record["sites"])
 

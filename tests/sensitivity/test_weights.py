@@ -75,6 +75,39 @@ def test_modality_means_by_hand():
     torch.testing.assert_close(modality_means(values, kinds), expected)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: [v[0] - 0.5], r"sensitivity=fixed, block 0, mlp_in: a token's score is -0\.\d+; expected 0 or more"),
+        (lambda v: [v[0][:, :1]], r"shapes \[\(2, 1\)\]; expected \[batch, tokens\] .*\[\(2, 5\)\]"),
+        (lambda v: [v[0].flatten()], r"shapes \[\(10,\)\]"),
+        (lambda v: [*v, *v], r"shapes \[\(2, 5\), \(2, 5\)\]; expected .*: \[\(2, 5\)\]"),
+    ],
+)
+def test_scores_that_are_none_are_refused(toys, change, message):
+    """A score a sample would be broadcast over its tokens."""
+    view = toys(lengths=((5, 3),)).view("mlp_in")
+    values = [torch.rand(2, 5, generator=torch.Generator().manual_seed(1))]
+    with pytest.raises(QigError, match=message):
+        weights_of(Fixed(change(values)), view)
+
+
+def test_a_list_is_no_scores(toys):
+    class Listed(Fixed):
+        def scores(self, view):
+            return self.values
+
+    with pytest.raises(QigError, match="sensitivity=fixed, block 0, mlp_in: got a list of scores, expected Scores"):
+        weights_of(Listed([torch.ones(2, 5)]), toys(lengths=((5, 3),)).view("mlp_in"))
+
+
+def test_what_stands_at_padding_may_be_negative(toys):
+    view = toys(lengths=((5, 3),)).view("mlp_in")
+    values = torch.ones(2, 5)
+    values[1, 3:] = -1
+    assert (weights_of(Fixed([values]), view).values[0][1, 3:] == 0).all()
+
+
 @pytest.mark.parametrize("normalize", ["sample", "corpus"])
 def test_samples_without_scores_weigh_as_much_as_the_others_and_the_record_says_so(toys, normalize):
     view = toys(lengths=((5, 3), (4,))).view("mlp_in")

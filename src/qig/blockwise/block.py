@@ -15,7 +15,7 @@ from qig.blockwise.site import SiteView
 from qig.blockwise.streams import Streams
 from qig.blockwise.timing import Stopwatch
 from qig.equalization.equalizer import Scale
-from qig.errors import ConfigError
+from qig.errors import ConfigError, QigError
 from qig.finite import located, refuse_non_finite
 from qig.models.architectures import Site
 from qig.models.folding import fold, foldable
@@ -98,6 +98,9 @@ class BlockWork:
             scale = self.methods.equalizer.scale(view, weights.values if weights else None)
             with located(self.index, view.site.name):
                 refuse_non_finite("scales", scale.value)
+            if (least := float(scale.value.min())) <= 0:
+                where = f"block {self.index}, {view.site.name}"
+                raise QigError(f"{where}: a channel's scale is {least:g}; expected more than 0")
             fold(self.block, view.site, scale.value)
         self._scales[view.site.name] = scale
         self.findings[f"scale.{self.index}.{view.site.name}"] = scale.value.cpu()

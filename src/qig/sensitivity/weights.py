@@ -10,6 +10,7 @@ from torch import Tensor
 from qig.blockwise.site import SiteView
 from qig.config.schema import Sensitivity
 from qig.data.tokens import TokenKind
+from qig.errors import QigError
 from qig.finite import located, refuse_non_finite
 from qig.sensitivity.estimator import Estimator, Scores
 from qig.sensitivity.granularity import CONTROLS, GRANULARITIES, permuted
@@ -31,13 +32,16 @@ def token_weights(estimator: Estimator, view: SiteView, config: Sensitivity) -> 
 
     Raises:
         NonFiniteError: a score of a real token is not a number; names block, site and sample.
+        QigError: a score is negative, or not every token has one.
     """
-    scores = estimator.scores(view)
+    scores = _of_every_token(estimator.scores(view), view, config.kind)
     real = [kinds != TokenKind.PADDING for kinds in view.kinds]
     values = [torch.where(mask, v.float(), 0) for v, mask in zip(scores.values, real, strict=True)]
     with located(view.index, view.site.name):
         for v, names in zip(values, view.samples, strict=True):
             refuse_non_finite("token scores", v, names)
+    if (least := min(float(v.min()) for v in values)) < 0:
+        raise QigError(f"sensitivity={config.kind}, {_place(view)}: a token's score is {least:g}; expected 0 or more")
     if not estimator.per_modality:
         coarsen = GRANULARITIES[config.granularity]
         values = [coarsen(v, kinds) for v, kinds in zip(values, view.kinds, strict=True)]
@@ -60,6 +64,24 @@ def token_weights(estimator: Estimator, view: SiteView, config: Sensitivity) -> 
     elif config.control == "permuted":
         values = [_permuted(v, batch, view, config) for batch, v in enumerate(values)]
     return TokenWeights(values, scores)
+
+
+def _of_every_token(scores: Scores, view: SiteView, kind: str) -> Scores:
+    """Raises QigError unless they are ``Scores`` with one of each token; a row a sample would be broadcast silently."""
+    expected = [tuple(kinds.shape) for kinds in view.kinds]
+    if not isinstance(scores, Scores):
+        raise QigError(f"sensitivity={kind}, {_place(view)}: got a {type(scores).__name__} of scores, expected Scores")
+    found = [tuple(v.shape) for v in scores.values]
+    if found != expected:
+        raise QigError(
+            f"sensitivity={kind}, {_place(view)}: scores have the shapes {found}; expected [batch, tokens] of each "
+            f"micro-batch: {expected}"
+        )
+    return scores
+
+
+def _place(view: SiteView) -> str:
+    return f"block {view.index}, {view.site.name}"
 
 
 def _permuted(values: Tensor, batch: int, view: SiteView, config: Sensitivity) -> Tensor:
