@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="experiments at the same time, on one store; "
                         f"each then writes its progress into {LOGS}/NAME.log (default: 1)")
     parser.add_argument("--to", type=Path, default=Path("results"), help="folder of all results (default: results)")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     return told("qig-paper", lambda: _paper(options))
 
 

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--from", dest="sweeps", type=Path, nargs="+", default=[], metavar="SWEEP_DIR",
                         help="of an experiment: take the runs that the jobs of these sweeps left, by any code")
     add_option(parser)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     return told("qig-report", lambda: _folder(options) if _is_folder(options.name) else _experiments(options))
 
 

@@ -64,7 +64,8 @@ class ShareGpt(CalibrationSet):
 
     def _sample(self, name: str, record: Any) -> CalibrationSample:
         if not isinstance(record, dict) or not isinstance(record.get("conversations"), list):
-            raise DataError("is no record with a list of conversations")
+            turns = '[{"from": "human" or "gpt", "value": text}, ...]'
+            raise DataError(f"is no record with a list of conversations: {turns}")
         folder = local(self.config.image_folder)
         images: list[Picture] = [inside(folder, path) for path in _paths(record)]
         turns = [_turn(entry) for entry in record["conversations"]]
