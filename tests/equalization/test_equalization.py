@@ -256,6 +256,13 @@ class Errors:
         return so_far
 
 
+def test_a_candidate_that_begins_with_the_best_total_is_followed_to_its_end():
+    """It is worse; taken for a tie it would be written down as one."""
+    errors = Errors([[0.5, 0.5], [1.0, 1.0]])
+    assert grid_search(early_stop=True)._losses(errors, [0, 1])[0] == 1.0
+    assert grid_search(early_stop=True)._losses(errors, [0, 1])[1] in (None, 2.0)
+
+
 ERRORS = st.one_of(st.floats(0, 10), st.sampled_from([0.0, 1.0, float("inf"), float("nan")]))
 
 

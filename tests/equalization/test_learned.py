@@ -101,6 +101,38 @@ def test_an_exponent_whose_error_is_not_finite_does_not_end_the_learning(monkeyp
     assert found.learned_loss < min(before.losses)
 
 
+def test_each_step_has_the_gradient_of_its_own_point(monkeypatch):
+    """Not of those before it, too; over all micro-batches, in units of the grid's error."""
+    view, weights = make_view("mlp_in", "w3a16", seed=1)
+    chosen = config(steps=4, rate=0.05)
+    error = SiteError(view, chosen, weights, view)
+    unit = min(GridSearch(chosen).scale(view, weights).losses)
+    seen, step = [], torch.optim.Adam.step
+
+    def spied(optimizer, *given):
+        (logarithm,) = optimizer.param_groups[0]["params"]
+        seen.append((logarithm.detach().clone(), logarithm.grad.clone()))
+        return step(optimizer, *given)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", spied)
+    LearnedScales(chosen).scale(view, weights)
+    assert len(seen) == 4
+    for logarithm, gradient in seen:
+        with torch.enable_grad():
+            scale = logarithm.requires_grad_().exp()
+            tried = {name: view.setting.equalized_through(linear, scale) for name, linear in error.linears.items()}
+            total = sum(error.of_batch(index, tried) for index in range(len(view.calls))) / unit
+            (expected,) = torch.autograd.grad(total, logarithm)
+        torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_where_the_grid_leaves_no_error_there_is_none_to_be_divided_by():
+    view, weights = make_view("mlp_in", "w3a16")
+    view = replace(view, setting=replace(view.setting, linears=re.compile("mlp.up_proj")))
+    view.block.mlp.up_proj.weight.zero_()
+    assert LearnedScales(config(steps=2)).scale(view, weights).learned_loss == 0
+
+
 def test_learning_pays():
     """On most toys; on some the grid's point is the best that is seen."""
     gains = []

@@ -146,3 +146,22 @@ def test_weighted_statistic_by_brute_force(shipped, digit_samples, batches_of):
     for w, kinds in zip(padded, view.kinds, strict=True):
         w[kinds == 0] = 1e6
     torch.testing.assert_close(mean_activation(view, padded), mean_activation(view, weights))
+
+
+def test_a_step_moves_every_channel_of_a_group_as_far_as_the_rate(shipped, digit_samples, batches_of):
+    """Adam's first step is the rate in each coordinate; were channels learned apart and shared afterwards, it would be
+    less where they disagree."""
+    rate, improved = 0.004, 0
+    search = ["attn_out"], True, 4, 0.25, "module", "mse", "exact", "mean", False
+    config = LearnedEqualization("learned", *search, 1, rate)
+    for index in range(4):
+        block = shipped.blocks[index]
+        spread = torch.exp(1.5 * torch.randn(128, generator=torch.Generator().manual_seed(index)))
+        fold(block, ATTN_OUT, shared(block, ATTN_OUT, spread))
+        view, weights = view_of(shipped, batches_of(shipped, digit_samples[:2]), ATTN_OUT, index)
+        found, start = LearnedScales(config).scale(view, weights), GridSearch(config).scale(view, weights).value
+        if found.learned_loss < min(found.losses):
+            improved += 1
+            step = (found.value / start).log().abs()
+            torch.testing.assert_close(step, torch.full_like(step, rate), rtol=1e-2, atol=0)
+    assert improved

@@ -8,6 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from oracles import toy
+from oracles.grid import fake_activation
+
 Function = Callable[[Tensor, dict[str, Tensor]], Tensor]
 
 
@@ -47,6 +50,21 @@ def by_breakpoints(weight: Tensor, quantized: Tensor, x: Tensor, reference: Tens
         error = (point @ difference.T).abs().mean(-1).sum()
         total += (right - left) * torch.autograd.grad(error, point)[0]
     return (x - reference) * total
+
+
+def with_integer_activations(site: str, x, weights):
+    """The inspected function where the input of each of its linears is rounded to 8 bits per token, by hand."""
+
+    def rounded(y):
+        return torch.from_numpy(fake_activation(y.numpy(), 8))
+
+    if len(toy.CONSUMERS[site]) == 1:
+        return toy.apply(rounded(x), weights, toy.CONSUMERS[site][0])
+    if site == "mlp_in":
+        gate, up = (toy.apply(rounded(x), weights, name) for name in ("gate", "up"))
+        return toy.apply(rounded(gate / (1 + torch.exp(-gate)) * up), weights, "down")
+    inner = toy.attention(rounded(x), {**weights, "o": torch.eye(8, dtype=x.dtype)})  # what o_proj is given
+    return toy.apply(rounded(inner), weights, "o")
 
 
 def clipped(scores: Tensor, factor: float = 1.5) -> Tensor:

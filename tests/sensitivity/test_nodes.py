@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -60,3 +62,33 @@ def test_nodes_are_quadrupled_where_the_residual_is_far_from_the_tolerance_or_sa
     monkeypatch.setattr(integral, "rule", lambda name, n: used.append(n) or rule(name, n))
     integral.attribute(view, config, starts, view.real)
     assert used[:2] == [2, second]
+
+
+RESIDUALS = [{2: 0.03, 4: 0.008, 8: 0.004, 16: 0.002}, {2: 0.10, 4: 0.05, 8: 0.02, 16: 0.002}]
+"""Of each of two micro-batches, by nodes: every doubling at least halves them."""
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_in_16_bits_a_residual_is_compared_with_its_own_of_half_the_nodes(monkeypatch, dtype):
+    """Not with that of the first micro-batch alone, which is looked at before."""
+
+    def part(_view, _config, _references, _real, index, n, _reduce, _change=None):
+        total = torch.tensor([1 + RESIDUALS[index][n]], dtype=torch.float64)
+        return integral._Part(torch.zeros(1, 1), total, torch.ones(1, dtype=torch.float64))
+
+    monkeypatch.setattr(integral, "_part", part)
+    site = SimpleNamespace(is_linear=False, mixes_tokens=False)
+    view = SimpleNamespace(site=site, calls=[SimpleNamespace(x=torch.zeros(1, dtype=dtype))] * 2)
+    config = make_config(nodes=2, max_nodes=64, tolerance=0.01)
+    found = integral.attribute(view, config, [torch.zeros(1)] * 2, [None] * 2)
+    assert found.nodes == 16 and found.residual < config.tolerance
+
+
+def test_the_first_micro_batch_alone_is_tried_first(toys, monkeypatch):
+    """What it needs the others do, as a rule: they are not computed with fewer nodes in vain."""
+    view = toys(lengths=((12, 9), (10, 10), (8, 3))).view("mlp_in")
+    made, part = [], integral._part
+    monkeypatch.setattr(integral, "_part", lambda *given: made.append((given[4], given[5])) or part(*given))
+    integral.attribute(view, make_config(nodes=2, max_nodes=8, tolerance=1e-9), [None] * 3, view.real)
+    assert [index for index, n in made if n < 8] == [0] * len([n for _, n in made if n < 8])
+    assert sorted(index for index, n in made if n == 8) == [0, 1, 2]

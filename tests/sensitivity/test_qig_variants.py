@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oracles import toy
-from oracles.attribution import by_breakpoints, midpoint
-from oracles.grid import fake_activation, fake_weight
+from oracles.attribution import by_breakpoints, midpoint, with_integer_activations
+from oracles.grid import fake_weight
 from oracles.settings import make_config
 from qig.data.tokens import TokenKind
 from qig.sensitivity.clipping import clip
@@ -157,21 +157,6 @@ def test_constant_branch(toys, site, setting, reference):
             value = 1000 * (f(point, sites.weights) - constant).abs().mean(-1).sum()
             total += torch.autograd.grad(value, point)[0] / 6
         assert_close(found.values[batch][row, : len(x)], (x - start) * total)
-
-
-def with_integer_activations(site: str, x, weights):
-    """The inspected function where the input of each of its linears is rounded to 8 bits per token, by hand."""
-
-    def rounded(y):
-        return torch.from_numpy(fake_activation(y.numpy(), 8))
-
-    if site in LINEAR:
-        return toy.apply(rounded(x), weights, toy.CONSUMERS[site][0])
-    if site == "mlp_in":
-        gate, up = (toy.apply(rounded(x), weights, name) for name in ("gate", "up"))
-        return toy.apply(rounded(gate / (1 + torch.exp(-gate)) * up), weights, "down")
-    inner = toy.attention(rounded(x), {**weights, "o": torch.eye(8, dtype=x.dtype)})  # what o_proj is given
-    return toy.apply(rounded(inner), weights, "o")
 
 
 @pytest.mark.parametrize("name", ["top5_zero", "top5_mean", "iqr", "none"])

@@ -58,10 +58,11 @@ def attribute(
         return closed_form(view, config, references, real, reduce)
     nodes = config.nodes
     parts: list[_Part] = []
-    rounded, before = view.calls[0].x.dtype.itemsize == 2, math.inf
+    rounded = view.calls[0].x.dtype.itemsize == 2
     cancels = view.site.mixes_tokens and references[0] is None
     for reached in (1, len(view.calls)):  # what the first micro-batch needs the others do, as a rule
         parts += [_part(view, config, references, real, i, nodes, reduce) for i in range(len(parts), reached)]
+        before = math.inf
         while (residual := _residual(parts)) > config.tolerance and 2 * nodes <= config.max_nodes:
             if rounded and residual > before / 2:
                 break
