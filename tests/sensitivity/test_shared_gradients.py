@@ -141,3 +141,14 @@ def test_runs_share_them_and_the_record_says_what_they_cost(case, tmp_path, back
     assert_same(second.of(loaded, batches, Activations(CPU)), case[2])
     assert backward == [2, 1, 0] and len(builds) == 1
     assert {path.name for path in (tmp_path / "gradients").iterdir()} == {"blocks", "forward", "gradients.json"}
+
+
+def test_seconds_of_gradients_are_those_of_the_pass_forward_and_of_every_block(tmp_path):
+    kept = KeptGradients(tmp_path, 2)
+    kept.note_forward(100.0)
+    kept.note_forward(7.0)  # of an attempt that went on
+    for index, seconds in ((1, 20.0), (0, 3.0)):
+        kept.add(index, {"mlp": [torch.ones(1, 2)]}, [torch.ones(1, 2, 4)], seconds)
+    kept.close({"peak_host_bytes": 5})
+    assert json.loads((tmp_path / "gradients.json").read_text()) == {"seconds": 123.0, "memory": {"peak_host_bytes": 5}}
+    assert not (tmp_path / "running").exists()
