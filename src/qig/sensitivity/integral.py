@@ -46,7 +46,8 @@ def attribute(
 
     Nodes are doubled, and doubled once more where the residual is still far from the tolerance, or says little: that of
     attention from a zero reference, whose errors cancel between tokens. In 16 bits they are doubled no more where that
-    did not halve the residual: what is left is the rounding of f's own arithmetic, whatever the nodes.
+    did not halve the residual, be it that of the first micro-batch: what is left is the rounding of f's own arithmetic,
+    whatever the nodes.
 
     Args:
         references: x' per micro-batch, of the shape of the inputs; ``None`` is zero.
@@ -58,13 +59,14 @@ def attribute(
         return closed_form(view, config, references, real, reduce)
     nodes = config.nodes
     parts: list[_Part] = []
-    rounded = view.calls[0].x.dtype.itemsize == 2
+    rounded, at_floor = view.calls[0].x.dtype.itemsize == 2, False
     cancels = view.site.mixes_tokens and references[0] is None
     for reached in (1, len(view.calls)):  # what the first micro-batch needs the others do, as a rule
         parts += [_part(view, config, references, real, i, nodes, reduce) for i in range(len(parts), reached)]
         before = math.inf
-        while (residual := _residual(parts)) > config.tolerance and 2 * nodes <= config.max_nodes:
-            if rounded and residual > before / 2:
+        while (residual := _residual(parts)) > config.tolerance and 2 * nodes <= config.max_nodes and not at_floor:
+            at_floor = rounded and residual > before / 2
+            if at_floor:
                 break
             before = residual
             far = (cancels or residual > FAR * config.tolerance) and 4 * nodes <= config.max_nodes
