@@ -49,7 +49,8 @@ def quantize(config: Config, device: torch.device, folder: Path, gradients: Plac
             blocks = block_pass.run()
         watch.add("quantization", block_pass.earlier)
     activations.close()
-    _tell_fallbacks([site for block in blocks for site in block["sites"]])
+    sites = [site for block in blocks for site in block["sites"]]
+    _tell_fallbacks(sites)
     sensitivity, scales = _gather(folder, len(blocks))
     if sensitivity:
         sensitivity |= _tokens(batches)
@@ -64,7 +65,7 @@ def quantize(config: Config, device: torch.device, folder: Path, gradients: Plac
             "model": asdict(config.model),
             "checkpoint_sha256": content_hash(resolve(config.model.path)),
             "quant": asdict(config.quant),
-            "sites": [site for block in blocks for site in block["sites"]],
+            "sites": sites,
             "timings": {**watch.seconds, **stages},
             "memory": larger(memory.so_far(), shared.memory_bytes),
             "model_bytes": model_bytes(loaded, Setting.of(config.quant)),

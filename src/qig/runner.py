@@ -81,9 +81,8 @@ class Prepared:
     """
 
     def __init__(self, config: Config) -> None:
-        self.config, directory = checked(config)
-        self._family = checkpoint.model_type(directory)
-        self._stages = Stages.of(self.config, checkpoint.content_hash(directory))
+        self.config, self._checkpoint = checked(config)
+        self._stages = Stages.of(self.config, checkpoint.content_hash(self._checkpoint))
         method = self.config.method
         self._baselines = {
             title: baseline(self.config, name)
@@ -126,7 +125,7 @@ class Prepared:
         if not self.cached:
             check_datasets(self.config.evaluation.tasks)
             self._check_calibration()
-            for doubt in doubts(self.config, self._family):
+            for doubt in doubts(self.config, checkpoint.model_type(self._checkpoint)):
                 log.warning("%s %s: %s", self.config.model.name, self.config.method, doubt)
         elsewhere = [title for title, config in self._baselines.items() if self._stages.is_made_elsewhere(config)]
         found = {title: self._baseline(title) for title in self._baselines if title not in elsewhere}

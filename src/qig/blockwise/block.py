@@ -99,8 +99,7 @@ class BlockWork:
             with located(self.index, view.site.name):
                 refuse_non_finite("scales", scale.value)
             if (least := float(scale.value.min())) <= 0:
-                where = f"block {self.index}, {view.site.name}"
-                raise QigError(f"{where}: a channel's scale is {least:g}; expected more than 0")
+                raise QigError(f"{view.place}: a channel's scale is {least:g}; expected more than 0")
             fold(self.block, view.site, scale.value)
         self._scales[view.site.name] = scale
         self.findings[f"scale.{self.index}.{view.site.name}"] = scale.value.cpu()

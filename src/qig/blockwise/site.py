@@ -45,6 +45,11 @@ class SiteView:
     samples: list[tuple[str, ...]]
     activations: Activations | None = None
 
+    @property
+    def place(self) -> str:
+        """Block and site, for messages."""
+        return f"block {self.index}, {self.site.name}"
+
     @cached_property
     def real(self) -> list[Tensor]:
         """Boolean ``[batch, tokens]`` per micro-batch: not padding."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from qig.config.digest import digest
 from qig.config.schema import Config
-from qig.config.schema.evaluation import WHERE
+from qig.config.schema.evaluation import APART
 from qig.config.sources import EVALUATION_CODE, code_version, quantization_code
 from qig.config.validation import needs_calibration
 from qig.data.python_docs import EVALUATION, content_hash
@@ -78,7 +78,7 @@ def gradients_key(config: Config, model: dict[str, Any], calibration: str) -> st
 
 def evaluation_key(config: Config, model: dict[str, Any], quantized: str | None) -> str:
     """Identity of the benchmark's samples; nothing that changes no answer enters."""
-    apart = dict.fromkeys((*WHERE, "max_empty_share", "max_unparsed_share"))
+    apart = dict.fromkeys(APART)
     return digest(
         {
             "model": quantized or model,

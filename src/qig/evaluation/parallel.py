@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qig.config.schema import Evaluation, Model, Quant
-from qig.config.schema.evaluation import WHERE
+from qig.config.schema.evaluation import APART
 from qig.errors import DataError, EvaluationError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -116,7 +116,7 @@ def evaluate_into(folder: Path, loaded, evaluation: Evaluation, identity: str = 
     from .ranks import Ranks
 
     ranks = Ranks.of_environment()
-    others = (*WHERE, "text", "max_empty_share", "max_unparsed_share")
+    others = (*APART, "text")
     settings = {name: value for name, value in asdict(evaluation).items() if name not in others}
     try:
         with noted() as without_deterministic_form:

@@ -41,7 +41,7 @@ def token_weights(estimator: Estimator, view: SiteView, config: Sensitivity) -> 
         for v, names in zip(values, view.samples, strict=True):
             refuse_non_finite("token scores", v, names)
     if (least := min(float(v.min()) for v in values)) < 0:
-        raise QigError(f"sensitivity={config.kind}, {_place(view)}: a token's score is {least:g}; expected 0 or more")
+        raise QigError(f"sensitivity={config.kind}, {view.place}: a token's score is {least:g}; expected 0 or more")
     if not estimator.per_modality:
         coarsen = GRANULARITIES[config.granularity]
         values = [coarsen(v, kinds) for v, kinds in zip(values, view.kinds, strict=True)]
@@ -70,18 +70,14 @@ def _of_every_token(scores: Scores, view: SiteView, kind: str) -> Scores:
     """Raises QigError unless they are ``Scores`` with one of each token; a row a sample would be broadcast silently."""
     expected = [tuple(kinds.shape) for kinds in view.kinds]
     if not isinstance(scores, Scores):
-        raise QigError(f"sensitivity={kind}, {_place(view)}: got a {type(scores).__name__} of scores, expected Scores")
+        raise QigError(f"sensitivity={kind}, {view.place}: got a {type(scores).__name__} of scores, expected Scores")
     found = [tuple(v.shape) for v in scores.values]
     if found != expected:
         raise QigError(
-            f"sensitivity={kind}, {_place(view)}: scores have the shapes {found}; expected [batch, tokens] of each "
+            f"sensitivity={kind}, {view.place}: scores have the shapes {found}; expected [batch, tokens] of each "
             f"micro-batch: {expected}"
         )
     return scores
-
-
-def _place(view: SiteView) -> str:
-    return f"block {view.index}, {view.site.name}"
 
 
 def _permuted(values: Tensor, batch: int, view: SiteView, config: Sensitivity) -> Tensor:

@@ -8,7 +8,9 @@ from typing import Literal
 from omegaconf import MISSING
 
 WHERE = ("processes", "sharded")
-"""What decides where an evaluation works, and changes no answer."""
+"""What decides where an evaluation works."""
+APART = (*WHERE, "max_empty_share", "max_unparsed_share")
+"""What changes no answer: where it works, and how many empty or unparsed ones are let pass."""
 
 
 @dataclass
