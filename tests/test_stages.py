@@ -127,7 +127,7 @@ def test_too_small_a_device_is_one_message_with_remedies(config, monkeypatch, tm
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore of it")
 
     config.evaluation.batch_size, config.calibration.tokens_per_batch = 8, 512
-    monkeypatch.setattr("qig.models.loading.load", full)
+    monkeypatch.setattr("qig.quantized.load", full)
     with pytest.raises(QigError, match=r"memory of cpu does not do: CUDA .* 2\.00 GiB\. Try evaluation\.batch_size=4 "):
         _answered(config, torch.device("cpu"), None, tmp_path)
     monkeypatch.setattr("qig.calibrate.quantize", full)

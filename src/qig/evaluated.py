@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,6 @@ from qig.store import find_damage, write_json, write_manifest
 
 if TYPE_CHECKING:
     import torch
-
-    from qig.models.loading import LoadedModel
 
 
 def parts(evaluation: Evaluation) -> list[Evaluation]:
@@ -45,7 +44,8 @@ def _answered(config: Config, device: torch.device, quantized: Path | None, fold
     from qig.determinism import prepare
     from qig.evaluation.journal import spent
     from qig.evaluation.parallel import RESULT, Job, evaluate_into, launch
-    from qig.evaluation.spread import accelerators
+    from qig.evaluation.spread import accelerators, placed
+    from qig.quantized import load_quantized
 
     watch, evaluation, elsewhere = Stopwatch(device), config.evaluation, {}
     watch.add("evaluation", spent(folder))
@@ -61,7 +61,8 @@ def _answered(config: Config, device: torch.device, quantized: Path | None, fold
             elsewhere = launch(job, evaluation.processes)
         else:
             prepare(evaluation.seed, config.threads)
-            evaluate_into(folder, _loaded(config, device, quantized), evaluation)
+            load = partial(load_quantized, config.model, config.quant, quantized)
+            evaluate_into(folder, placed(load, device, evaluation.sharded), evaluation)
     found = json.loads((folder / RESULT).read_text())
     found["timings"] = watch.seconds
     found["memory"] = larger(*(memory.so_far() for memory in memories), elsewhere)
@@ -74,22 +75,6 @@ def _remedies(evaluation: Evaluation, device: torch.device) -> str:
     fewer = f"evaluation.batch_size={max(1, evaluation.batch_size // 2)} (answers anew: padding is another)"
     several = device.type != "cpu" and not evaluation.sharded and torch.accelerator.device_count() > 1
     return f"Try {fewer}{', or evaluation.sharded=true (the model over all accelerators)' if several else ''}"
-
-
-def _loaded(config: Config, device: torch.device, quantized: Path | None) -> LoadedModel:
-    """The model that is asked, where it is asked."""
-    import torch
-
-    from qig.evaluation.spread import spread
-    from qig.models.loading import load
-    from qig.quantized import apply_quantized
-
-    loaded = load(config.model, torch.device("cpu") if config.evaluation.sharded else device)
-    if quantized is not None:
-        apply_quantized(loaded, config.quant, quantized)
-    if config.evaluation.sharded:
-        spread(loaded)
-    return loaded
 
 
 def join(folders: Sequence[Path], folder: Path) -> None:

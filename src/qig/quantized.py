@@ -28,6 +28,14 @@ def apply_quantized(loaded: LoadedModel, quant: Quant, folder: Path) -> None:
         apply_block(block_folder(folder, index), block, setting)
 
 
+def load_quantized(model: Model, quant: Quant | None, folder: Path | None, device: torch.device) -> LoadedModel:
+    """The quantized model that the folder holds, or, where there is none, the 16-bit one."""
+    loaded = load(model, device)
+    if folder is not None:
+        apply_quantized(loaded, quant, folder)
+    return loaded
+
+
 def load_checkpoint(path: str | Path, device: torch.device) -> LoadedModel:
     """A model from a run's record folder, from a quantized stage's folder, or from any Hugging Face checkpoint.
 

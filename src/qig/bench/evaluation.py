@@ -15,8 +15,8 @@ from qig.bench.work import configured
 from qig.blockwise.timing import worked
 from qig.calibrate import quantize
 from qig.evaluation.parallel import evaluate_into
-from qig.models.loading import LoadedModel, load
-from qig.quantized import apply_quantized
+from qig.models.loading import LoadedModel
+from qig.quantized import load_quantized
 
 
 def throughput(
@@ -53,9 +53,8 @@ def throughput(
 
 
 def _quantized(config, device: torch.device, folder: Path) -> LoadedModel:
-    loaded = load(config.model, device)
-    if config.quant.weights is not None:
-        folder.mkdir()
-        quantize(config, device, folder)
-        apply_quantized(loaded, config.quant, folder)
-    return loaded
+    if config.quant.weights is None:
+        return load_quantized(config.model, None, None, device)
+    folder.mkdir()
+    quantize(config, device, folder)
+    return load_quantized(config.model, config.quant, folder, device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from qig.errors import ConfigError, QigError
@@ -37,8 +38,6 @@ def main() -> None:
 
 
 def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
-    import torch
-
     from qig.config.composed import composed
     from qig.config.identity import evaluation_key
     from qig.config.rules import check
@@ -51,7 +50,7 @@ def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
     from .journal import discard
     from .parallel import evaluate_into, own_device, read_samples
     from .ranks import Ranks
-    from .spread import spread
+    from .spread import placed
     from .summary import check_answers
 
     config = composed(overrides)
@@ -63,9 +62,7 @@ def _run(checkpoint: str, folder: Path, overrides: list[str]) -> None:
     check_evaluation(config.evaluation, device)
     if sharded and (processes := Ranks.of_environment().size) > 1:
         raise ConfigError(f"evaluation.sharded=true: one process spreads one model; {processes} were started")
-    loaded = load_checkpoint(checkpoint, torch.device("cpu") if sharded else own_device(device))
-    if sharded:
-        spread(loaded)
+    loaded = placed(partial(load_checkpoint, checkpoint), own_device(device), sharded)
     kind = device.partition(":")[0]
     model = {"content": content_of(checkpoint), "device": kind, "threads": threads if kind == "cpu" else None}
     identity = evaluation_key(config, model, None)

@@ -86,8 +86,7 @@ def _work(job: Job) -> dict[str, int | None]:
     from qig.blockwise.timing import PeakMemory
     from qig.determinism import prepare
     from qig.environment import quiet
-    from qig.models.loading import load
-    from qig.quantized import apply_quantized
+    from qig.quantized import load_quantized
 
     @record
     def recorded() -> dict[str, int | None]:
@@ -95,9 +94,7 @@ def _work(job: Job) -> dict[str, int | None]:
         prepare(job.evaluation.seed, job.threads)
         device = own_device(job.device)
         with PeakMemory(device) as memory:
-            loaded = load(job.model, device)
-            if job.quantized is not None:
-                apply_quantized(loaded, job.quant, job.quantized)
+            loaded = load_quantized(job.model, job.quant, job.quantized, device)
             evaluate_into(job.folder, loaded, job.evaluation)
         return memory.so_far()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from qig.errors import ModelError
@@ -18,6 +19,17 @@ def accelerators(kind: str) -> list[torch.device]:
     import torch
 
     return [torch.device(kind, index) for index in range(torch.accelerator.device_count())]
+
+
+def placed(load: Callable[[torch.device], LoadedModel], device: torch.device, sharded: bool) -> LoadedModel:
+    """What ``load`` loads on the device, or, where it is to be ``sharded``, in host memory and is then spread."""
+    import torch
+
+    if not sharded:
+        return load(device)
+    loaded = load(torch.device("cpu"))
+    spread(loaded)
+    return loaded
 
 
 def spread(loaded: LoadedModel) -> None:
