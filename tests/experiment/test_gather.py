@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from qig.config.own import words
 from qig.config.rules import check_text_only
 from qig.errors import ConfigError, StoreError
 from qig.experiment.estimate import estimate
 from qig.experiment.gather import gather, plan
+from qig.experiment.paper import main as paper
 from qig.models.tiny import checkpoint_dir
+from qig.report.__main__ import main as report
 from qig.report.tables.places import places
 from qig.runner import Prepared
 from qig.store import write_manifest
@@ -214,3 +217,40 @@ def test_experiments_on_pretrained_weights_and_images(store, monkeypatch, tmp_pa
     assert (len(planned), len({one.keys.run for one in planned})) == (jobs, runs)
     assert {one.config.model.name for one in planned} == {"smol_internvl"}
     assert {one.config.quant.weights.group_size for one in planned if one.config.quant.weights} <= {64, None}
+
+
+MINE = """\
+# @package _global_
+defaults: [{override /quant: mine}]
+hydra:
+  sweeper:
+    arms: {16 bit: quant=fp16, RTN: method=rtn}
+    table: {title: Mine, caption: Two arms., rows: [arm], metrics: [accuracy], controls: [RTN]}
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    """The user's folder of configuration files, with a name to be quoted."""
+    folder = tmp_path / "it's, [mine]"
+    for group in ("experiment", "quant"):
+        (folder / group).mkdir(parents=True)
+    (folder / "experiment" / "mine.yaml").write_text(MINE)
+    (folder / "quant" / "mine.yaml").write_text("defaults: [w4a16, _self_]\nweights: {bits: 5}\n")
+    return folder
+
+
+def test_experiments_in_the_users_own_folder_are_reported_with_it(store, own, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    planned = plan("mine", words(own))
+    assert [one.config.quant.weights and one.config.quant.weights.bits for one in planned] == [None, 5]
+    for one in planned:
+        finish(store, one)
+    assert report(["mine"]) == 1
+    assert "unknown experiment 'mine'" in capsys.readouterr().err
+    assert report(["mine", "--config-dir", str(own)]) == 0
+    assert (tmp_path / "results/mine/mine.csv").is_file()
+    assert paper(["mine", "--plan", "--config-dir", str(own)]) == 0
+    assert "0 missing" in capsys.readouterr().out
+    assert paper(["mine", "--plan", "--config-dir", "nowhere"]) == 1
+    assert "--config-dir nowhere: no such folder" in capsys.readouterr().err

@@ -57,7 +57,7 @@ def test_two_at_a_time_run_at_the_same_time():
 def test_a_signal_ends_what_runs_and_nothing_begins():
     code = (
         "import sys; from qig.experiment import paper; paper._announced = lambda names, overrides: list(names);"
-        "paper._chosen = list; import qig.experiment.together as t; step = t.Together._step;"
+        "paper._chosen = lambda names, _: list(names); import qig.experiment.together as t; step = t.Together._step;"
         "wait = 'import pathlib, time; pathlib.Path(%r).touch(); time.sleep(60)';"
         "t.Together._step = lambda self, name, words: step(self, name, ['-c', wait % name]);"
         "sys.exit(paper.main(['a', 'b', 'c', '--jobs', '2']))"

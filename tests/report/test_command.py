@@ -25,7 +25,7 @@ def test_published_numbers_need_no_run(tmp_path, capsys):
 
 
 def test_all_writes_what_there_is_and_names_the_rest(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(gathering, "tabulated", lambda on_request: ["table5_gptq"])
+    monkeypatch.setattr(gathering, "tabulated", lambda _, overrides: ["table5_gptq"])
     assert main(["all"]) == 1
     assert (tmp_path / "results" / "published_consistency").is_dir()
     assert "10 of 10 runs of table5_gptq" in capsys.readouterr().err

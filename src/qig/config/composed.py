@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
-from qig.config import conf_dir, register
+from qig.config import conf_dir, own, register
 from qig.config.naming import method_name
 from qig.config.schema import Config
 from qig.errors import ConfigError, choices
@@ -100,9 +100,9 @@ class Composer:
         return composed
 
     def _chooses(self, word: str) -> bool:
-        """Whether the word names a file of a group instead of a value."""
+        """Whether the word names a file of a group, or where files are, instead of a value."""
         key = word.lstrip("+~").partition("=")[0].partition("@")[0]
-        return "/" in key or key in self._groups
+        return "/" in key or key in self._groups or key == own.SEARCH
 
 
 def typed(composed: DictConfig, runtime: DictConfig) -> Config:

@@ -12,7 +12,7 @@ from typing import Any
 
 from hydra import compose
 
-from qig.config import conf_dir
+from qig.config import conf_dir, own
 from qig.config.composed import Composer, composing, typed_job
 from qig.config.schema import Config
 from qig.config.validation import resolve
@@ -138,7 +138,7 @@ def tracking_of(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         ConfigError: they are not tracked, or an override of ``tracking`` cannot be composed.
     """
-    words = [word for word in overrides if re.match(r"[+~]*tracking[.@=]", word)]
+    words = [word for word in overrides if re.match(rf"[+~]*tracking[.@=]|{re.escape(own.SEARCH)}=", word)]
     with composing():
         tracking = plain(_composer()([f"+experiment={name}", *words]).tracking)
     if tracking["kind"] == "none":
@@ -146,14 +146,15 @@ def tracking_of(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return tracking
 
 
-def experiments() -> list[str]:
-    """The names of all experiments, sorted."""
-    return sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+def experiments(overrides: Sequence[str] = ()) -> list[str]:
+    """The names of all experiments, sorted; also of those in folders that overrides add."""
+    folders = [conf_dir(), *own.folders(overrides)]
+    return sorted({path.stem for folder in folders for path in (folder / "experiment").glob("*.yaml")})
 
 
-def tabulated(on_request: bool = True) -> list[str]:
+def tabulated(on_request: bool = True, overrides: Sequence[str] = ()) -> list[str]:
     """The names of the experiments that say how they are tabulated, with or without those that want to be named."""
-    tables = {name: sweep_of(name, ())["table"] for name in experiments()}
+    tables = {name: sweep_of(name, overrides)["table"] for name in experiments(overrides)}
     return [name for name, table in tables.items() if table and (on_request or not table.get("on_request"))]
 
 
@@ -178,8 +179,8 @@ def sweep_of(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 @cache
 def _composed_sweep(name: str, words: tuple[str, ...]) -> dict[str, Any]:
-    if name not in experiments():
-        raise ConfigError(choices(name, experiments(), "experiment"))
+    if name not in (known := experiments(words)):
+        raise ConfigError(choices(name, known, "experiment"))
     with composing():
         composed = compose("config", [f"+experiment={name}", *words], return_hydra_config=True)
     return plain(composed.hydra.sweeper)

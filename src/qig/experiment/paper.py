@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qig.commands import told
+from qig.config import own
 from qig.errors import ConfigError
 from qig.experiment.together import LOGS, Together
 from qig.stopping import Stopped, stoppable
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="experiments at the same time, on one store; "
                         f"each then writes its progress into {LOGS}/NAME.log (default: 1)")
     parser.add_argument("--to", type=Path, default=Path("results"), help="folder of all results (default: results)")
+    own.add_option(parser)
     options = parser.parse_intermixed_args(arguments)
     return told("qig-paper", lambda: _paper(options))
 
@@ -29,18 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _paper(options: argparse.Namespace) -> int:
     if options.jobs < 1:
         raise ConfigError(f"--jobs {options.jobs}: expected 1 or more")
-    overrides = [word for word in options.words if "=" in word]
-    names = _announced(_chosen([word for word in options.words if "=" not in word]), overrides)
+    overrides = [word for word in options.words if "=" in word] + own.words(options.config_dir)
+    names = _announced(_chosen([word for word in options.words if "=" not in word], overrides), overrides)
     return 0 if options.plan else _run(names, overrides, options.to, options.jobs)
 
 
-def _chosen(names: Sequence[str]) -> list[str]:
+def _chosen(names: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """Those named, of which no other's file is read, so that one that is broken is in nobody's way."""
     from qig.experiment.gather import table_of, tabulated
 
     for name in names:
-        table_of(name)
-    return list(names) or tabulated(on_request=False)
+        table_of(name, overrides)
+    return list(names) or tabulated(on_request=False, overrides=overrides)
 
 
 def _announced(names: Sequence[str], overrides: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qig.commands import told
+from qig.config import own
 from qig.errors import ConfigError, StoreError, choices
 from qig.report.closing import close, keep_records
 from qig.report.jobs import RUN_FILE, read_jobs
@@ -35,15 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--from", dest="sweeps", type=Path, nargs="+", default=[], metavar="SWEEP_DIR",
                         help="of an experiment: take the runs that the jobs of these sweeps left, by any code")
     add_option(parser)
+    own.add_option(parser)
     options = parser.parse_intermixed_args(arguments)
-    return told("qig-report", lambda: _folder(options) if _is_folder(options.name) else _experiments(options))
+    return told("qig-report", lambda: _report(options))
 
 
-def _is_folder(name: str) -> bool:
+def _report(options: argparse.Namespace) -> int:
+    options.overrides += own.words(options.config_dir)
+    return _folder(options) if _is_folder(options.name, options.overrides) else _experiments(options)
+
+
+def _is_folder(name: str, overrides: Sequence[str]) -> bool:
     """A folder unless an experiment has its name; a path with a separator is always one."""
     from qig.experiment.gather import experiments
 
-    return name not in (CONSISTENCY, ALL, *experiments()) and ("/" in name or Path(name).exists())
+    return name not in (CONSISTENCY, ALL, *experiments(overrides)) and ("/" in name or Path(name).exists())
 
 
 def _experiments(options: argparse.Namespace) -> int:
@@ -52,12 +59,12 @@ def _experiments(options: argparse.Namespace) -> int:
     from qig.report.published.write import write_consistency
 
     root = options.to or Path("results")
-    known = [CONSISTENCY, *experiments()]
+    known = [CONSISTENCY, *experiments(options.overrides)]
     if options.name not in (ALL, *known):
         raise ConfigError(choices(options.name, [ALL, *known], "experiment"))
     if options.sweeps and options.name in (ALL, CONSISTENCY):
         raise ConfigError(f"--from is for one experiment, not for {options.name}")
-    names = [CONSISTENCY, *tabulated(on_request=False)] if options.name == ALL else [options.name]
+    names = [CONSISTENCY, *tabulated(False, options.overrides)] if options.name == ALL else [options.name]
     problems = []
     for name in names:
         try:
