@@ -68,6 +68,18 @@ def test_runs_are_found_with_arm_and_point(store):
     assert all(row.point == {"model": "tiny_internvl", "quant": "w3a16"} for row in found.rows)
 
 
+def test_of_the_arms_those_asked_for_are_planned_and_tabulated_with_what_they_are_compared_with(store):
+    words = (*SMALL, "hydra.sweeper.only=[GPTQ + QIG]")
+    chosen = ["16 bit", "GPTQ", "GPTQ + QIG", "GPTQ + QIG, permuted"]
+    planned = plan("table5_gptq", words)
+    for one in planned:
+        finish(store, one)
+    found = gather("table5_gptq", words)
+    assert [one.job.arm for one in planned] == [row.arm for row in found.rows] == list(found.arms) == chosen
+    with pytest.raises(StoreError, match=r"1 of 5 runs of table5_gptq are not in the store"):
+        gather("table5_gptq", SMALL)
+
+
 def test_two_runs_in_a_cell_are_refused_before_any_is_missed(store):
     words = (*SMALL, "calibration.samples=2,4")
     with pytest.raises(ConfigError, match=r"'\+\+hydra\.sweeper\.table\.over=\[calibration\.samples\]' averages"):

@@ -18,7 +18,7 @@ TABLE = {"title": "T", "caption": "C.", "rows": ["arm"], "metrics": ["nll"], "co
 
 def sweeper(**parts):
     given = {"max_batch_size": None, "params": {"seed": "0,1"}, "arms": {"CWE": "method=awq", "QIG": "method=qig"},
-             "table": None, "figures": None}
+             "only": None, "table": None, "figures": None}
     return ArmSweeper(**{key: OmegaConf.create(value) if isinstance(value, dict) else value
                          for key, value in (given | parts).items()})
 
@@ -35,6 +35,16 @@ def test_a_table_that_cannot_be_made_is_refused_before_anything_runs():
     sweeper(table=TABLE)
     with pytest.raises(ConfigError, match="CWX"):
         sweeper(table=TABLE | {"controls": ["CWX"]})
+
+
+def test_of_the_arms_those_named_are_run_with_what_they_are_compared_with():
+    arms = {name: f"method={name}" for name in ("none", "rtn", "awq", "mbq", "qig")}
+    table = TABLE | {"controls": ["awq"], "references": ["none"], "shown": ["rtn", "qig"]}
+    assert list(sweeper(arms=arms, table=table, only=["qig"]).arms) == ["none", "awq", "qig"]
+    assert list(sweeper(arms=arms, only=["qig", "rtn"]).arms) == ["rtn", "qig"]
+    assert list(sweeper(arms=arms, table=table, only=[]).arms) == list(arms)
+    with pytest.raises(ConfigError, match=r"unknown arm in hydra\.sweeper\.only 'qik'.*did you mean 'qig'"):
+        sweeper(arms=arms, only=["qik"])
 
 
 def test_a_figure_that_does_not_exist_is_refused_before_anything_runs():

@@ -18,7 +18,7 @@ from qig.config.schema import Config
 from qig.config.validation import resolve
 from qig.errors import ConfigError, StoreError, choices
 from qig.experiment.jobs import Job, jobs
-from qig.experiment.spec import Table, read_figures, read_table
+from qig.experiment.spec import Table, chosen_arms, read_figures, read_table
 from qig.experiment.sweeper import plain
 from qig.models import checkpoint
 from qig.report.figures.files import kind_of
@@ -81,11 +81,10 @@ def plan(name: str, overrides: Sequence[str] = ()) -> list[Planned]:
         ConfigError: no such experiment, or a job whose configuration cannot be run.
         QigError: a checkpoint or device that is not there.
     """
-    sweep = sweep_of(name, overrides)
     hashes: dict[Path, str] = {}
-    planned = []
+    planned, wanted = [], jobs_of(name, overrides)
     with composing():
-        for job in jobs(sweep["params"] or {}, sweep["arms"], [f"+experiment={name}", *overrides]):
+        for job in wanted:
             config = _config(job)
             folder = checkpoint.resolve(config.model.path)
             decide(config, folder)
@@ -108,6 +107,18 @@ def table_of(name: str, overrides: Sequence[str] = ()) -> Table:
     return read_table(sweep["table"], sweep["arms"], name)
 
 
+def arms_of(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The arms that are run, and the words of each."""
+    sweep = sweep_of(name, overrides)
+    return chosen_arms(sweep["arms"], sweep["only"], table_of(name, overrides) if sweep["table"] else None)
+
+
+def jobs_of(name: str, overrides: Sequence[str] = ()) -> list[Job]:
+    """The jobs of ``qig -m +experiment=NAME OVERRIDES``, in its order."""
+    params = sweep_of(name, overrides)["params"] or {}
+    return jobs(params, arms_of(name, overrides), [f"+experiment={name}", *overrides])
+
+
 def gather(name: str, overrides: Sequence[str] = ()) -> Found:
     """The experiment with all of its runs.
 
@@ -128,8 +139,8 @@ def gather(name: str, overrides: Sequence[str] = ()) -> Found:
         if run not in runs:
             runs[run] = load_run(one.stages.store.root, run)
         rows.append(Row(one.job.arm, dict(one.job.point), runs[run]))
-    sweep = sweep_of(name, overrides)
-    return Found(name, tuple(overrides), table, rows, read_figures(sweep["figures"]), sweep["arms"])
+    figures = read_figures(sweep_of(name, overrides)["figures"])
+    return Found(name, tuple(overrides), table, rows, figures, arms_of(name, overrides))
 
 
 def tracking_of(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -173,7 +184,7 @@ def _words(job: Job) -> list[str]:
 
 
 def sweep_of(name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """The experiment's part of ``hydra.sweeper`` as plain data: ``params``, ``arms``, ``table``, ``figures``."""
+    """The experiment's part of ``hydra.sweeper`` as plain data, such as its ``params`` and ``arms``."""
     return _composed_sweep(name, tuple(word for word in overrides if word.lstrip("+~").startswith("hydra")))
 
 

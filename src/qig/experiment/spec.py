@@ -87,6 +87,21 @@ def read_table(found: Mapping[str, Any] | None, arms: Mapping[str, Any], experim
     return table
 
 
+def chosen_arms(arms: Mapping[str, Any], only: Sequence[str] | None, table: Table | None) -> dict[str, Any]:
+    """The arms that are run: those named, and the table's controls and references, without which it says nothing.
+
+    ``only``: ``None`` or empty for all.
+
+    Raises:
+        ConfigError: one that is named does not exist.
+    """
+    for arm in only or ():
+        if arm not in arms:
+            raise ConfigError(choices(arm, arms, "arm in hydra.sweeper.only"))
+    kept = {*only, *(() if table is None else (*table.controls, *table.references))} if only else set(arms)
+    return {arm: words for arm, words in arms.items() if arm in kept}
+
+
 def read_figures(found: Sequence[str] | None) -> tuple[str, ...]:
     """The kinds of figure that an experiment shows; ConfigError for one that does not exist."""
     from qig.report.figures import OF_RUN, OF_SAMPLE, OF_SWEEP

@@ -30,18 +30,19 @@ from qig.experiment.launching import (
     track_stored,
 )
 from qig.experiment.mistakes import refuse_mistakes
-from qig.experiment.spec import read_figures, read_table
+from qig.experiment.spec import chosen_arms, read_figures, read_table
 from qig.report.tables.placing import checked_table
 
 
 @dataclass
 class ArmSweeperConf:
-    """``table`` and ``figures`` say how the result is shown; the sweep itself does not read them."""
+    """``only``: of the arms those that are run. ``table`` and ``figures`` say how the result is shown."""
 
     _target_: str = "qig.experiment.sweeper.ArmSweeper"
     max_batch_size: int | None = None
     params: dict[str, Any] | None = None
     arms: dict[str, Any] = field(default_factory=dict)
+    only: list[str] | None = None
     table: dict[str, Any] | None = None
     figures: list[str] | None = None
 
@@ -57,12 +58,13 @@ class ArmSweeper(BasicSweeper):
         max_batch_size: int | None,
         params: dict[str, str] | None,
         arms: dict[str, str],
+        only: list[str] | None,
         table: dict[str, Any] | None,
         figures: list[str] | None,
     ) -> None:
         super().__init__(max_batch_size, dict(params or {}))
-        self.arms = dict(arms)
-        self.table = None if table is None else read_table(plain(table), self.arms)
+        self.table = None if table is None else read_table(plain(table), arms)
+        self.arms = chosen_arms(arms, plain(only), self.table)
         read_figures(plain(figures))
 
     def setup(self, *, config: DictConfig, **given: Any) -> None:

@@ -13,8 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from qig.errors import StoreError
-from qig.experiment.gather import Found, Row, sweep_of, table_of
-from qig.experiment.jobs import is_of_sweep, is_telling, jobs, parsed
+from qig.experiment.gather import Found, Row, arms_of, jobs_of, sweep_of, table_of
+from qig.experiment.jobs import is_of_sweep, is_telling, parsed
 from qig.experiment.spec import read_figures
 from qig.report.jobs import Job, read_jobs
 from qig.report.records import Run, load_run
@@ -40,16 +40,14 @@ def gather_from(name: str, overrides: Sequence[str], sweeps: Sequence[Path]) -> 
     words = _joined([_words(name, folder) for folder in sweeps], overrides)
     every = sorted((job for folder in sweeps for job in read_jobs(folder)), key=lambda job: job.run is not None)
     left = {_telling(job.overrides, but): job for but in (THREADS, None) for job in every}
-    sweep = sweep_of(name, words)
-    found = [(job, left.get(_telling(job.overrides)))
-             for job in jobs(sweep["params"] or {}, sweep["arms"], [f"+experiment={name}", *words])]
+    found = [(job, left.get(_telling(job.overrides))) for job in jobs_of(name, words)]
     if any(one is None or one.run is None for _, one in found):
         raise StoreError(_absent(name, [(job.arm, job.overrides, one) for job, one in found], sweeps))
     runs = {(one.store, one.run): _verified(one.store, one.run) for _, one in found}
     rows = [Row(job.arm, dict(job.point), runs[one.store, one.run]) for job, one in found]
     table = checked_table(table_of(name, words), name, rows)
-    figures = tuple(kind for kind in read_figures(sweep["figures"]) if kind not in NEEDS_CHECKPOINT)
-    return Found(name, tuple(words), table, rows, figures, sweep["arms"], tuple(map(str, sweeps)))
+    figures = tuple(kind for kind in read_figures(sweep_of(name, words)["figures"]) if kind not in NEEDS_CHECKPOINT)
+    return Found(name, tuple(words), table, rows, figures, arms_of(name, words), tuple(map(str, sweeps)))
 
 
 def _telling(words: Sequence[str], but: str | None = None) -> frozenset[str]:
