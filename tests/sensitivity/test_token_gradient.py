@@ -59,3 +59,17 @@ def test_every_site_on_every_architecture(fresh_model, digit_samples, batches_of
                 assert (found[row][len(expected) :] == 0).all()
     vision = padded.kinds == TokenKind.VISION
     assert (found[vision] == 0).all()  # behind the last block's outputs no answer looks at a vision token
+
+
+def test_the_means_of_16_bit_gradients_are_not_rounded_to_16_bits(fresh_model, digit_samples, batches_of):
+    loaded = fresh_model("tiny_internvl")
+    loaded.model.bfloat16()
+    batches = batches_of(loaded, digit_samples[:1], 10_000)
+    estimator = TokenGradient(TokenGradientSensitivity("token_gradient", "token_special", "sample", "none", 0))
+    estimator.prepare(WholeModel(loaded, batches, Activations(torch.device("cpu"))))
+    kinds, ids = [batches[0].kinds], [batches[0].ids]
+    view = SiteView(0, 0, loaded.blocks[0], loaded.architecture.sites[0], None, [], None, kinds, ids)
+    (found,) = estimator.scores(view).values
+    seen = found[found > 0]
+    assert len(seen) > 20
+    assert float((seen != seen.bfloat16().float()).float().mean()) > 0.5
