@@ -41,7 +41,7 @@ def checked(config: Config, ask: Callable[..., Any] = operator.call) -> tuple[Co
     config = resolve(config)
     tasks = config.evaluation.tasks
     if tasks:
-        ask(check_tasks, tasks)
+        ask(check_tasks, tasks, config.evaluation.include_path)
     directory = ask(checkpoint.resolve, config.model.path)
     family = checkpoint.model_type(directory)
     if architecture_of(family).text_only:
@@ -123,7 +123,7 @@ class Prepared:
             QigError: data or model turn out unusable; nothing is left that a later run would take for finished.
         """
         if not self.cached:
-            check_datasets(self.config.evaluation.tasks)
+            check_datasets(self.config.evaluation.tasks, self.config.evaluation.include_path)
             self._check_calibration()
             for doubt in doubts(self.config, checkpoint.model_type(self._checkpoint)):
                 log.warning("%s %s: %s", self.config.model.name, self.config.method, doubt)

@@ -329,6 +329,7 @@ EFFECTS = {
     "evaluation.sharded=true": NONE,
     "evaluation.nll=false": LATER,
     "evaluation.tasks=[other]": LATER,
+    "evaluation.include_path=/elsewhere": NONE,  # the content of a folder that has one of the tasks enters
     "evaluation.text={corpus: python_docs, window: 64}": LATER,
     "method=awq": ALL,
     "model.name=renamed": RUN,

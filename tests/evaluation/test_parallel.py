@@ -96,7 +96,7 @@ def test_all_fail_together(found):
 
 def job(folder, **evaluation):
     chosen = {"tasks": ["qig_digitgrid"], "limit": 6, "batch_size": 2, "protocol": "plain", "nll": False, "seed": 1}
-    chosen |= {"max_empty_share": 1.0, "max_unparsed_share": 1.0, "text": None, "sharded": False}
+    chosen |= {"max_empty_share": 1.0, "max_unparsed_share": 1.0, "text": None, "sharded": False, "include_path": None}
     chosen |= evaluation
     model = Model("tiny", "embedded:tiny_internvl", "float32", Outliers(0.0, 0))
     return Job(model, None, None, Evaluation(**chosen), "cpu", 1, folder)

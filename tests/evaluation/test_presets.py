@@ -61,7 +61,7 @@ def made_up(monkeypatch):
         self.dataset_no_image = DatasetDict({split: dataset.remove_columns(pictures)})
 
     monkeypatch.setattr(ConfigurableTask, "download", download)
-    monkeypatch.setattr("qig.evaluation.benchmark.check_datasets", lambda tasks: None)
+    monkeypatch.setattr("qig.evaluation.benchmark.check_datasets", lambda *_: None)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

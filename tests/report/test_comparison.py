@@ -202,3 +202,13 @@ def test_accuracy_by_type(store):
     assert frame[["task", "type", "n", "accuracy"]].values.tolist() == [
         ["task0", "count", 2, 1.0], ["task0", "exists", 2, 0.5]]
     assert frame["run"].tolist() == ["a", "a"]
+
+
+def test_questions_without_a_type_are_no_type(store):
+    store.run("a", scores=[RIGHT, RIGHT], types=["", "count", "", "count"])
+    frame = by_type(load(store, "a"))
+    assert frame[["task", "type", "n"]].values.tolist() == [["task0", "count", 2], ["task1", "count", 2]]
+    store.run("b", types=["", "", "", ""])
+    none = by_type(load(store, "b"))
+    assert none.empty and list(none) == list(frame)
+    assert "question type" not in terminal(comparison([Compared(run) for run in load(store, "b")]), none)

@@ -14,11 +14,12 @@ from importlib.metadata import version
 from typing import Any
 
 from qig.config.digest import digest
-from qig.config.schema import Config
+from qig.config.schema import Config, Evaluation
 from qig.config.schema.evaluation import APART
-from qig.config.sources import EVALUATION_CODE, code_version, quantization_code
+from qig.config.sources import EVALUATION_CODE, code_version, folder_content, quantization_code
 from qig.config.validation import needs_calibration
 from qig.data.python_docs import EVALUATION, content_hash
+from qig.evaluation.index import names_in
 
 COMPUTING = ("torch", "torchvision", "transformers", "tokenizers", "numpy", "pillow", "datasets")
 BENCHMARKING = (*COMPUTING, "lmms-eval", "qwen-vl-utils")
@@ -78,7 +79,7 @@ def gradients_key(config: Config, model: dict[str, Any], calibration: str) -> st
 
 def evaluation_key(config: Config, model: dict[str, Any], quantized: str | None) -> str:
     """Identity of the benchmark's samples; nothing that changes no answer enters."""
-    apart = dict.fromkeys(APART)
+    apart = {**dict.fromkeys(APART), "include_path": _users_tasks(config.evaluation)}
     return digest(
         {
             "model": quantized or model,
@@ -88,6 +89,13 @@ def evaluation_key(config: Config, model: dict[str, Any], quantized: str | None)
             "versions": versions(BENCHMARKING),
         }
     )
+
+
+def _users_tasks(evaluation: Evaluation) -> str | None:
+    """Hash of the folder that defines one of the tasks; where it is decides nothing."""
+    folder = evaluation.include_path
+    asked = folder is not None and not names_in(folder).isdisjoint(evaluation.tasks)
+    return folder_content(folder) if asked else None
 
 
 def run_key(config: Config, quantized: str | None, evaluation: str) -> str:

@@ -48,6 +48,13 @@ def quantization_code(**kinds: str) -> str:
     return _hash(common | reached)
 
 
+@cache  # once for all jobs of a sweep
+def folder_content(folder: str) -> str:
+    """Hash of all files below a folder, but for what Python compiles."""
+    files = (file for file in Path(folder).rglob("*") if file.is_file() and file.suffix != ".pyc")
+    return digest({str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)})
+
+
 def _files(parts: Iterable[str]) -> set[Path]:
     return {
         file

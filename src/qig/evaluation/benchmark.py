@@ -48,6 +48,7 @@ def evaluate(
     processor,
     *,
     tasks: list[str],
+    include_path: str | None = None,
     text: TextEvaluation | None = None,
     protocol: str,
     limit: int | None,
@@ -59,6 +60,7 @@ def evaluate(
 ) -> EvaluationResult:
     """Run lmms-eval's tasks, and running text, on a Hugging Face model in memory, which is left as it is.
 
+    ``include_path``: a folder with more tasks in lmms-eval's form.
     ``limit`` keeps the first questions of each task, and the first passages of the text. ``seed`` sets Python's,
     numpy's and torch's generators, which some tasks use to parse unclear answers. Equal arguments give equal answers
     and equal bits, also where several processes (``torchrun``, ``accelerate launch``) call this together: each answers
@@ -75,14 +77,15 @@ def evaluate(
     journal = Journal(folder, ranks.rank, identity)
     result = EvaluationResult([], {}, {}, {}, {})
     if tasks or text is None:
-        check_tasks(tasks)
-        check_datasets(tasks)
+        check_tasks(tasks, include_path)
+        check_datasets(tasks, include_path)
         result = _answered(
             model,
             processor,
             tasks,
             ranks,
             journal,
+            include_path=include_path,
             protocol=protocol,
             limit=limit,
             batch_size=batch_size,
@@ -104,6 +107,7 @@ def _answered(
     ranks: Ranks,
     journal: Journal,
     *,
+    include_path: str | None,
     protocol: str,
     limit: int | None,
     batch_size: int,
@@ -120,7 +124,7 @@ def _answered(
     )
     output = None
     with contained(), TemporaryDirectory() as folder, redirect_stdout(StringIO()), ranks.each_alone():
-        manager, loaded = ranks.in_turn(lambda: load_tasks(tasks, lm.protocol))
+        manager, loaded = ranks.in_turn(lambda: load_tasks(tasks, lm.protocol, include_path))
         for name, task in loaded.items():
             check_scored(name, task, limit)
         if nll:

@@ -23,7 +23,7 @@ QUESTIONS = {
 _FILE_FORMATS = ("csv", "json", "parquet", "text", "pandas", "arrow", "imagefolder")
 
 
-def check_datasets(tasks: Sequence[str]) -> None:
+def check_datasets(tasks: Sequence[str], beside: str | None = None) -> None:
     """Refuse a task whose data is neither in the caches nor may be fetched.
 
     Says nothing of data that a network may still bring.
@@ -31,7 +31,7 @@ def check_datasets(tasks: Sequence[str]) -> None:
     Raises:
         DataError: names the task, its dataset, where it was looked for, and the command that fetches it.
     """
-    for task, config in (item for name in tasks for item in index.tasks_of(name).items()):
+    for task, config in (item for name in tasks for item in index.tasks_of(name, beside).items()):
         dataset = config.get("dataset_path")
         if not isinstance(dataset, str) or dataset in _FILE_FORMATS:
             continue
@@ -54,9 +54,9 @@ def missing(task: str, dataset: str, why: str) -> str:
     )
 
 
-def dataset_of(task: str) -> str | None:
+def dataset_of(task: str, beside: str | None = None) -> str | None:
     """The hub's name of a task's dataset, or of a group's first member's, where lmms-eval's files say it."""
-    named = (config.get("dataset_path") for config in index.tasks_of(task).values())
+    named = (config.get("dataset_path") for config in index.tasks_of(task, beside).values())
     return next((dataset for dataset in named if dataset), None)
 
 

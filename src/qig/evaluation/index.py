@@ -1,4 +1,7 @@
-"""lmms-eval's tasks by name, from its YAML files, without importing it (its own index takes 15 s and more)."""
+"""lmms-eval's tasks by name, from its YAML files, without importing it (its own index takes 15 s and more).
+
+``beside``: a folder of the user's with more of them (``evaluation.include_path``).
+"""
 
 from __future__ import annotations
 
@@ -24,31 +27,36 @@ def folder() -> Path:
 
 
 @cache  # some 0.2 s, for thousands of files
-def find(name: str) -> Path | None:
+def find(name: str, beside: str | None = None) -> Path | None:
     """The YAML file that defines the task, group or tag of this name; for a tag, one of its tasks' files."""
-    mentioning = [file for file in _files() if name in file.read_text()]
-    return _defined(mentioning).get(name) or all_names().get(name)
+    mentioning = [file for file in _files(beside) if name in file.read_text()]
+    return _defined(mentioning).get(name) or all_names(beside).get(name)
 
 
 @cache  # a tag is looked for in thousands of files
-def tasks_of(name: str) -> dict[str, dict[str, Any]]:
+def tasks_of(name: str, beside: str | None = None) -> dict[str, dict[str, Any]]:
     """The configurations of the tasks behind a name, by task: its own, a group's members', those that carry a tag."""
-    file = find(name)
+    file = find(name, beside)
     config = read(file) if file else {}
     task = config.get("task")
     if task == name:
         return {name: config}
     if isinstance(task, list):
         inner = [one if isinstance(one, str) else one.get("task") for one in task]
-        return {key: value for one in inner if one not in (None, name) for key, value in tasks_of(one).items()}
-    tagged = [read(file) for file in _files() if name in file.read_text()]
+        return {key: value for one in inner if one not in (None, name) for key, value in tasks_of(one, beside).items()}
+    tagged = [read(file) for file in _files(beside) if name in file.read_text()]
     return {one["task"]: one for one in tagged if isinstance(one.get("task"), str) and name in _listed(one.get("tag"))}
 
 
 @cache
-def all_names() -> dict[str, Path]:
+def all_names(beside: str | None = None) -> dict[str, Path]:
     """Every task, group and tag, with a file that defines it; takes about 2 s."""
-    return _defined(_files())
+    return _defined(_files(beside))
+
+
+def names_in(folder: str) -> set[str]:
+    """The tasks, groups and tags that the YAML files below a folder define."""
+    return set(_defined(sorted(Path(folder).rglob("*.yaml"))))
 
 
 @cache
@@ -77,8 +85,8 @@ def _loader() -> type:
     return Loader
 
 
-def _files() -> list[Path]:
-    return sorted(folder().rglob("*.yaml"))
+def _files(beside: str | None) -> list[Path]:
+    return [file for place in (folder(), beside) if place is not None for file in sorted(Path(place).rglob("*.yaml"))]
 
 
 def _defined(files: list[Path]) -> dict[str, Path]:

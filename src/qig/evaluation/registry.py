@@ -20,9 +20,9 @@ def own_tasks() -> list[str]:
     return sorted(path.stem for path in TASKS_FOLDER.rglob("*.yaml"))
 
 
-def check_tasks(tasks: list[str]) -> None:
-    """Refuse an empty list, a name given twice, a task that neither this project nor lmms-eval has, and one whose
-    answers only somebody else can judge.
+def check_tasks(tasks: list[str], beside: str | None = None) -> None:
+    """Refuse an empty list, a name given twice, a task that neither this project, lmms-eval nor the folder ``beside``
+    has, and one whose answers only somebody else can judge; and a folder whose tasks go by names of lmms-eval's.
 
     Instant for this project's tasks; a known name of lmms-eval costs a fraction of a second, an unknown one about 2 s.
     """
@@ -31,16 +31,34 @@ def check_tasks(tasks: list[str]) -> None:
     twice = sorted({task for task in tasks if tasks.count(task) > 1})
     if twice:
         raise EvaluationError(f"tasks {twice} are given more than once")
-    own = own_tasks()
+    own, users = own_tasks(), set() if beside is None else _tasks_in(beside)
     for task in tasks:
         if task in own:
             continue
-        if task.startswith("qig_") or index.find(task) is None:
+        if task not in users and (task.startswith("qig_") or index.find(task) is None):
             # lmms-eval has 2,000 names, so only the near ones are shown.
             near = difflib.get_close_matches(task, [] if task.startswith("qig_") else index.all_names(), n=8)
-            raise EvaluationError(choices(task, {*own, *near}, "task"))
-        for name, config in index.tasks_of(task).items():
+            raise EvaluationError(choices(task, {*own, *users, *near}, "task"))
+        for name, config in index.tasks_of(task, beside).items():
             check_judged_here(name, [metric.get("metric") for metric in config.get("metric_list") or []])
+
+
+def _tasks_in(folder: str) -> set[str]:
+    """The names that the user's folder defines.
+
+    Raises:
+        EvaluationError: it is not there, defines none, or one that this project or lmms-eval has, too.
+    """
+    place = f"evaluation.include_path={folder}"
+    if not Path(folder).is_dir():
+        raise EvaluationError(f"{place}: no such folder")
+    names = index.names_in(folder)
+    if not names:
+        raise EvaluationError(f"{place}: expected YAML files of tasks in lmms-eval's form in it")
+    taken = names & {*own_tasks(), *index.all_names()}
+    if taken:
+        raise EvaluationError(f"{place}: name them otherwise, for there are others: {', '.join(sorted(taken))}")
+    return names
 
 
 def check_no_pictures(tasks: list[str]) -> None:
@@ -56,7 +74,9 @@ def check_no_pictures(tasks: list[str]) -> None:
         )
 
 
-def load_tasks(tasks: list[str], protocol: Protocol) -> tuple[object, dict[str, object]]:
+def load_tasks(
+    tasks: list[str], protocol: Protocol, beside: str | None = None
+) -> tuple[object, dict[str, object]]:
     """The index that was used and the loaded tasks by name; a group is replaced by its members.
 
     Raises:
@@ -67,7 +87,7 @@ def load_tasks(tasks: list[str], protocol: Protocol) -> tuple[object, dict[str, 
     from lmms_eval.tasks import get_task_dict
     from tenacity import RetryError
 
-    manager = _task_manager(tasks, protocol)
+    manager = _task_manager(tasks, protocol, beside)
     loaded = {}
     for name in tasks:
         try:
@@ -76,7 +96,7 @@ def load_tasks(tasks: list[str], protocol: Protocol) -> tuple[object, dict[str, 
             cause = error.last_attempt.exception()
             why = f"it could not be fetched ({type(cause).__name__}: {cause})"
             unnamed = f"task {name!r} does not say which dataset it needs; {why}"
-            dataset = dataset_of(name)
+            dataset = dataset_of(name, beside)
             raise DataError(missing(name, dataset, why) if dataset else unnamed) from cause
         loaded.update({member.task_name: member.task for member in members})
     for name, task in loaded.items():
@@ -85,14 +105,14 @@ def load_tasks(tasks: list[str], protocol: Protocol) -> tuple[object, dict[str, 
     return manager, loaded
 
 
-def _task_manager(tasks: list[str], protocol: Protocol):
+def _task_manager(tasks: list[str], protocol: Protocol, beside: str | None):
     """lmms-eval's index, of the folders of these tasks only; all of it (15 s) where a group or tag is asked for."""
     from lmms_eval.tasks import TaskManager
 
     own = own_tasks()
-    files = {task: index.find(task) for task in tasks if task not in own}
+    files = {task: index.find(task, beside) for task in tasks if task not in own}
     single = all(index.read(file).get("task") == task for task, file in files.items())
-    folders = sorted({str(file.parent) for file in files.values()}) if single else []
+    folders = sorted({str(file.parent) for file in files.values()}) if single else [beside] if beside else []
     return TaskManager(
         include_path=[str(TASKS_FOLDER), *folders], include_defaults=not single, model_name=protocol.wrapper
     )

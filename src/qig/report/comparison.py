@@ -54,7 +54,10 @@ def comparison(rows: Sequence[Compared]) -> pd.DataFrame:
 
 
 def by_type(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a run, task and question type: ``n``, ``accuracy``, ``accuracy_low``, ``accuracy_high`` (95%)."""
+    """One row a run, task and question type: ``n``, ``accuracy``, ``accuracy_low``, ``accuracy_high`` (95%).
+
+    Of a task whose questions have no types there is none.
+    """
     import pandas as pd
 
     columns = differing(runs)
@@ -62,11 +65,12 @@ def by_type(runs: Sequence[Run]) -> pd.DataFrame:
     for index, run in enumerate(runs):
         cells = identity(run) | {key: values[index] for key, values in columns.items()}
         for task, samples in run.by_task.items():
-            for kind in sorted({line["type"] for line in samples.values()}):
+            for kind in sorted({line["type"] for line in samples.values()} - {""}):
                 chosen = {key: line for key, line in samples.items() if line["type"] == kind}
                 accuracy = _triple("accuracy", _mean({task: chosen}, "score"))
                 table.append(cells | {"task": task, "type": kind, "n": len(chosen)} | accuracy | {"run": run.id})
-    frame = pd.DataFrame(table)
+    own = ("task", "type", "n", *_triple("accuracy", NAN3), "run")
+    frame = pd.DataFrame(table, columns=[*identity(runs[0]), *columns, *own])
     frame.attrs = {"config": list(columns)}
     return frame
 

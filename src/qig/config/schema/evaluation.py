@@ -25,11 +25,13 @@ class TextEvaluation:
 class Evaluation:
     """Questions of lmms-eval's tasks (none: an empty list), running text (null: none), or both.
 
+    ``include_path``: a folder with tasks of the user's in lmms-eval's form, which ``tasks`` may name, too.
     ``limit``: so many questions of each task, and passages. ``processes``: how many share them, each with the model on
     an accelerator of its own. ``sharded``: one model over all accelerators.
     """
 
     tasks: list[str] = MISSING
+    include_path: str | None = MISSING
     text: TextEvaluation | None = MISSING
     limit: int | None = MISSING
     batch_size: int = MISSING
