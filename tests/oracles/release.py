@@ -87,8 +87,10 @@ class Release:
             if self.activation_bits is None and self.searched < WARM_UP:
                 scores = ((kinds == VISION) | (kinds == ANSWER)).double()
             else:
-                reference = torch.zeros_like(x) if drifted is None else self._rounded(drifted[number])
+                reference = torch.zeros_like(x) if drifted is None else drifted[number]
                 scores = self._scores(f, x, reference, kwargs)
+            # At the first site x' = x and all is 0; the method falls back to uniform weights, the release to no scale.
+            scores = scores if bool(scores.any()) else torch.ones_like(scores)
             weights.append(scores / scores.sum())
         self.searched += 1
         inputs = [x for x, _ in exact] if drifted is None else drifted

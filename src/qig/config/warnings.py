@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from qig.config.schema import Config
+from qig.config.schema import Config, ModalityGradientSensitivity
 from qig.config.validation import needs_calibration, reads_weights
 from qig.models.architectures import ARCHITECTURES
 from qig.models.checkpoint import EMBEDDED, PACKAGED
@@ -14,7 +14,8 @@ OWN_TASK, OWN_CAPTIONS = "qig_digitgrid", "digitgrid"
 
 def doubts(config: Config, family: str) -> list[str]:
     """A sentence each, with the override that sets it right. ``family``: what the checkpoint says it is."""
-    said = [*_without_effect(config), *_misnamed(config), *_another_family(config.model.name, family)]
+    said = [*_without_effect(config), *_of_two_errors(config), *_misnamed(config),
+            *_another_family(config.model.name, family)]
     brought = config.model.path.startswith((EMBEDDED, PACKAGED))
     return said if brought else said + _too_small(config)
 
@@ -26,6 +27,17 @@ def _without_effect(config: Config) -> list[str]:
     return [f"sensitivity={kind} has no effect: equalization={config.equalization.kind} with "
             f"rounding={config.rounding.kind} reads no token weights; a search does, equalization=grid, and so does "
             "rounding=gptq"]
+
+
+def _of_two_errors(config: Config) -> list[str]:
+    """MBQ's weights, where a search enters them into absolute errors and the rounding into squared ones."""
+    sensitivity, rounding = config.sensitivity, config.rounding.kind
+    if not isinstance(sensitivity, ModalityGradientSensitivity) or sensitivity.balance != "per_token":
+        return []
+    if rounding in ("none", "nearest"):
+        return []
+    return [f"sensitivity.balance=per_token, as MBQ has it for absolute errors; rounding={rounding} squares them, for "
+            "which the tokens share their modality's weight: sensitivity.balance=per_modality"]
 
 
 def _misnamed(config: Config) -> list[str]:

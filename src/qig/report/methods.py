@@ -41,10 +41,15 @@ CHOICES = """## Where papers are silent, or codes do otherwise
 * Controls of any weights: `permuted` shuffles them over a sample's tokens, `modality_mean` keeps their means over
   vision and over text alone, `first_mean` the first token's own and the mean of all others;
   `without_first` gives a sample's first token none.
+* MBQ's weights follow the error that they enter (`sensitivity.balance`), as MBQ writes both: the tokens of a modality
+  share its weight where that is squared (`per_modality`: the search's default, GPTQ, GPTAQ and the clipping), and each
+  has it whole where it is absolute (`per_token`). One vector serves a run: a search by absolute errors decides for what
+  rounds behind it, too.
 * MBQ's ratio of gradients is one of all tokens of the set together; its code averages over samples first. The tokens
   that end a turn have no weight.
 * GPTAQ's term has a quarter of its size, as in its authors' code (`rounding.asymmetry=1`: as in the paper), and its
-  inputs are not rounded to integers.
+  inputs are not rounded to integers. All columns behind q take up w_q's asymmetry, as in the paper; in the authors'
+  code those beyond the block of 128 columns take up that of Q(w_q).
 * QIG's integral takes as many nodes as its completeness residual asks for, from `sensitivity.nodes` to `max_nodes`, and
   none at linear sites, where it has a closed form. So many always: `sensitivity.nodes=N sensitivity.max_nodes=N
   sensitivity.closed_form=false` (the experiment `nodes`).
@@ -60,8 +65,9 @@ CHOICES = """## Where papers are silent, or codes do otherwise
 * The released QIG (`qig_release`) departs from its paper: absolute error in the search; 32 left Riemann points, also
   where there is a closed form; in W3A16 uniform weights at the first five sites; in W4A8 the clipping is computed but
   not applied, the gradient goes through the exact branch alone, activations are quantized within f, scores are a
-  thousand times as large, and the search reads x_q. Each is a value of `conf/sensitivity/qig_release.yaml` and
-  `conf/method/qig_release.yaml`.
+  thousand times as large, x' is x_q as the stream has it, not on the activations' grid, and the search reads x_q. (At
+  the first site x' = x there: all weights are 0 in the released code, which takes no scale then; here they are
+  uniform.) Each is a value of `conf/sensitivity/qig_release.yaml` and `conf/method/qig_release.yaml`.
 * The released MBQ (`mbq_release`) takes the absolute error; in W4A8 it compares f(x) with what quantized linears make
   of x_q, whose statistic it takes, too (`equalization.stream=both`).
 """

@@ -25,8 +25,8 @@ class ModalityGradient(Estimator):
 
     about = About(
         formula=(
-            "answer 1, vision max(r_b, median_b r_b), others 0; r_b = mean_vision |dL/dy| / mean_answer "
-            "|dL/dy| of block b"
+            "answer 1 / N_answer, vision max(r_b, median_b r_b) / N_vision (absolute errors: without N), others 0; "
+            "r_b = mean_vision |dL/dy| / mean_answer |dL/dy| of block b"
         ),
         cost="one forward and one backward pass of the whole model per micro-batch, for all sites",
         needs="answers to calibrate on",

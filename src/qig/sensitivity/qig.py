@@ -32,13 +32,13 @@ class QuantizationAwareIntegratedGradients(Estimator):
             "linear sites 0 (closed form: 3 matrix products); else per node 2 forward and 2 backward, 2 "
             "nodes, doubled or quadrupled up to 64 until complete, and 4 forward for completeness"
         ),
-        needs="the quantized stream if `reference: quantized`",
+        needs="the quantized stream unless `reference: zero`",
         source="QIG, arXiv 2603.17809, section 4",
     )
 
     def __init__(self, config: QigSensitivity) -> None:
         super().__init__(config)
-        self.needs_quantized_stream = config.reference == "quantized"
+        self.needs_quantized_stream = config.reference != "zero"
 
     def scores(self, view: SiteView) -> Scores:
         real = view.real
@@ -56,7 +56,7 @@ class QuantizationAwareIntegratedGradients(Estimator):
         if self.config.reference == "zero":
             return [None] * len(view.calls)
         grid, calls = view.setting.activations, view.quantized_calls
-        if grid is None:
+        if grid is None or self.config.reference == "stream":
             return Mapped(lambda i: calls[i].x, len(calls))
         return Mapped(lambda i: fake_quantize_activation(calls[i].x, grid), len(calls))
 

@@ -60,12 +60,14 @@ class PerturbationSensitivity(Sensitivity):
 class QigSensitivity(Sensitivity):
     """Quantization-aware integrated gradients.
 
+    ``reference``: x' is zero; or the quantized stream's x_q, where activations are integers on their grid
+    (``quantized``), or as the stream has it (``stream``: the release's W4A8).
     ``quantized_branch``: whether gradients flow through f(., w_q), or it counts as a constant (the release's W4A8).
     ``quantized_activations``: whether f(., w_q) also quantizes its activations; completeness cannot hold then.
     ``warmup_sites``: so many first sites get uniform weights over vision and answer tokens (the release's W3A16).
     """
 
-    reference: Literal["zero", "quantized"] = MISSING
+    reference: Literal["zero", "quantized", "stream"] = MISSING
     target: Literal["error", "output", "error_vs_reference"] = MISSING
     quantized_branch: Literal["differentiable", "constant"] = MISSING
     quantized_activations: bool = MISSING
