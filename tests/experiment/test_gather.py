@@ -219,6 +219,7 @@ def test_mbqs_table_is_over_its_six_benchmarks(store):
         ("real_weights_images", "method=awq_statistic", 10, 10),
         ("real_weights_images_gptq", "method=gptq", 10, 10),
         ("fresh_seeds_images", "quant=w3a16_g64", 3, 3),
+        ("fresh_seeds_search", "quant=w3a16_g64", 3, 3),
     ],
 )
 def test_experiments_on_pretrained_weights_and_images(store, monkeypatch, tmp_path, name, words, jobs, runs):
