@@ -15,7 +15,7 @@ from qig.bench.work import configured
 from qig.blockwise.timing import worked
 from qig.calibrate import quantize
 from qig.evaluation.parallel import evaluate_into
-from qig.models.loading import LoadedModel
+from qig.models.loading import LoadedModel, load
 from qig.quantized import load_quantized
 
 
@@ -54,7 +54,7 @@ def throughput(
 
 def _quantized(config, device: torch.device, folder: Path) -> LoadedModel:
     if config.quant.weights is None:
-        return load_quantized(config.model, None, None, device)
+        return load(config.model, device)
     folder.mkdir()
     quantize(config, device, folder)
     return load_quantized(config.model, config.quant, folder, device)

@@ -61,12 +61,17 @@ def neutral(config: Config, method: str, rounding: Rounding) -> Config:
 
 def needs_calibration(config: Config) -> bool:
     """Whether the method looks at data at all; 16 bit and RTN do not."""
-    return config.equalization.kind != "none" or config.rounding.kind not in ("none", "nearest")
+    return config.equalization.kind != "none" or rounds_by_inputs(config)
 
 
 def reads_weights(config: Config) -> bool:
     """Whether anything reads token weights; SmoothQuant and rounding to the nearest do not."""
-    return config.equalization.kind in ("grid", "learned") or config.rounding.kind not in ("none", "nearest")
+    return config.equalization.kind in ("grid", "learned") or rounds_by_inputs(config)
+
+
+def rounds_by_inputs(config: Config) -> bool:
+    """Whether the rounding looks at inputs: at squared errors under token weights."""
+    return config.rounding.kind not in ("none", "nearest")
 
 
 def needs_gradients(config: Config) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from qig.config.schema import Config, ModalityGradientSensitivity
-from qig.config.validation import needs_calibration, reads_weights
+from qig.config.validation import needs_calibration, reads_weights, rounds_by_inputs
 from qig.models.architectures import ARCHITECTURES
 from qig.models.checkpoint import EMBEDDED, PACKAGED
 
@@ -31,13 +31,12 @@ def _without_effect(config: Config) -> list[str]:
 
 def _of_two_errors(config: Config) -> list[str]:
     """MBQ's weights, where a search enters them into absolute errors and the rounding into squared ones."""
-    sensitivity, rounding = config.sensitivity, config.rounding.kind
-    if not isinstance(sensitivity, ModalityGradientSensitivity) or sensitivity.balance != "per_token":
+    sensitivity = config.sensitivity
+    per_token = isinstance(sensitivity, ModalityGradientSensitivity) and sensitivity.balance == "per_token"
+    if not (per_token and rounds_by_inputs(config)):
         return []
-    if rounding in ("none", "nearest"):
-        return []
-    return [f"sensitivity.balance=per_token, as MBQ has it for absolute errors; rounding={rounding} squares them, for "
-            "which the tokens share their modality's weight: sensitivity.balance=per_modality"]
+    return [f"sensitivity.balance=per_token, as MBQ has it for absolute errors; rounding={config.rounding.kind} "
+            "squares them, for which the tokens share their modality's weight: sensitivity.balance=per_modality"]
 
 
 def _misnamed(config: Config) -> list[str]:

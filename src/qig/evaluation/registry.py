@@ -112,7 +112,7 @@ def _task_manager(tasks: list[str], protocol: Protocol, beside: str | None):
     own = own_tasks()
     files = {task: index.find(task, beside) for task in tasks if task not in own}
     single = all(index.read(file).get("task") == task for task, file in files.items())
-    folders = sorted({str(file.parent) for file in files.values()}) if single else [beside] if beside else []
+    folders = {str(file.parent) for file in files.values()} if single else {beside} - {None}
     return TaskManager(
-        include_path=[str(TASKS_FOLDER), *folders], include_defaults=not single, model_name=protocol.wrapper
+        include_path=[str(TASKS_FOLDER), *sorted(folders)], include_defaults=not single, model_name=protocol.wrapper
     )
