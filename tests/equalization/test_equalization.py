@@ -13,40 +13,13 @@ from hypothesis import strategies as st
 
 from oracles import toy
 from oracles.grid import fake_activation, fake_weight
-from qig.blockwise.capture import Call
+from oracles.views import SETTINGS, SITES, make_view
 from qig.blockwise.site import SiteView
 from qig.config.schema import GridEqualization, SmoothQuantEqualization
 from qig.equalization.equalizer import largest_activation, mean_activation
 from qig.equalization.grid_search import GridSearch, power_scale
 from qig.equalization.smoothquant import SmoothQuant
 from qig.errors import NonFiniteError
-from qig.models.architectures import LLAMA_SITES
-from qig.quantization.grid import ActivationGrid, WeightGrid
-from qig.quantization.setting import Setting
-
-ALL = re.compile(r"(self_attn\.(q|k|v|o)|mlp\.(gate|up|down))_proj")
-SETTINGS = {
-    "w3a16": Setting(WeightGrid(3, False, 4), None, ALL),
-    "w4a8": Setting(WeightGrid(4, True, None), ActivationGrid(8), ALL),
-}
-SITES = {site.name: site for site in LLAMA_SITES}
-LENGTHS = ((5, 3), (4, 4))
-NAMES = [("a", "b"), ("c", "d")]  # of the samples in each micro-batch
-
-
-def make_view(site: str, setting: str, seed: int = 0) -> SiteView:
-    width = 12 if site == "mlp_out" else 8
-    generator = torch.Generator().manual_seed(seed)
-    channels = torch.exp(torch.randn(width, generator=generator, dtype=torch.float64))  # some channels are large
-    kinds = [torch.tensor([[3] * n + [0] * (max(rows) - n) for n in rows], dtype=torch.uint8) for rows in LENGTHS]
-    xs = [torch.randn(*k.shape, width, generator=generator, dtype=torch.float64) * channels for k in kinds]
-    calls = [Call(x, {}) for x in xs]
-    return SiteView(0, 0, toy.Block(seed=seed), SITES[site], SETTINGS[setting], calls, None, kinds, NAMES)
-
-
-def make_weights(view: SiteView) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(9)
-    return [torch.rand(kinds.shape, generator=generator) ** 4 * (kinds != 0) for kinds in view.kinds]
 
 
 def brute_force(view: SiteView, weights, exponents, scope: str, loss: str) -> list[float]:
@@ -88,8 +61,7 @@ def brute_force(view: SiteView, weights, exponents, scope: str, loss: str) -> li
 @pytest.mark.parametrize("setting", ["w3a16", "w4a8"])
 @pytest.mark.parametrize("site", SITES)
 def test_grid_search_is_brute_force(site, setting, scope, loss):
-    view = make_view(site, setting)
-    weights = make_weights(view)
+    view, weights = make_view(site, setting)
     config = GridEqualization("grid", [site], False, 6, 0.15, scope, loss, "exact", "mean", False)
     found = GridSearch(config).scale(view, weights)
     assert found.exponents == pytest.approx([0, 0.15, 0.3, 0.45, 0.6, 0.75])
@@ -102,7 +74,7 @@ def test_grid_search_is_brute_force(site, setting, scope, loss):
 
 def test_the_whole_published_grid():
     found = GridSearch(GridEqualization("grid", [], False, 20, 0.05, "module", "mse", "exact", "mean", False)).scale(
-        make_view("mlp_in", "w3a16"), make_weights(make_view("mlp_in", "w3a16"))
+        *make_view("mlp_in", "w3a16")
     )
     assert found.exponents == [i * 5 / 100 for i in range(20)]
 
@@ -112,7 +84,7 @@ def test_token_weights_decide_the_exponent():
     config = GridEqualization("grid", [], False, 8, 0.125, "module", "mse", "exact", "mean", False)
     chosen = set()
     for batch, row, token in ((0, 0, 0), (0, 0, 3), (0, 1, 2), (1, 0, 1), (1, 1, 3)):
-        view = make_view("mlp_in", "w3a16")
+        view, _ = make_view("mlp_in", "w3a16")
         weights = [torch.zeros(kinds.shape) for kinds in view.kinds]
         weights[batch][row, token] = 1
         found = GridSearch(config).scale(view, weights)
@@ -123,8 +95,7 @@ def test_token_weights_decide_the_exponent():
 
 def test_linears_outside_the_pattern_stay_in_16_bits_during_the_search():
     """What will not be quantized must not count as error: only ``up`` is selected here, then nothing at all."""
-    view = make_view("mlp_in", "w3a16")
-    weights = make_weights(view)
+    view, weights = make_view("mlp_in", "w3a16")
     config = GridEqualization("grid", [], False, 4, 0.25, "module", "mse", "exact", "mean", False)
     only_up = replace(view, setting=replace(view.setting, linears=re.compile(r"mlp\.up_proj")))
     found = GridSearch(config).scale(only_up, weights).losses
@@ -145,9 +116,8 @@ def test_linears_outside_the_pattern_stay_in_16_bits_during_the_search():
 
 def test_candidates_whose_error_is_no_number_are_not_chosen(caplog):
     """float16 overflows at some scales: infinity minus infinity must lose against every finite error."""
-    view = make_view("mlp_out", "w3a16")
+    view, weights = make_view("mlp_out", "w3a16")
     search = GridSearch(GridEqualization("grid", [], False, 4, 0.25, "module", "mse", "exact", "mean", False))
-    weights = make_weights(view)
     plain = search.scale(view, weights)
     poisoned = view.setting.equalized
     first = power_scale(mean_activation(view), 0.0)
@@ -170,16 +140,17 @@ def test_candidates_whose_error_is_no_number_are_not_chosen(caplog):
 
 
 def test_block_is_left_as_it_was():
-    view = make_view("attn_in", "w4a8")
-    modules, weights = dict(view.block.named_modules()), {k: v.clone() for k, v in view.block.state_dict().items()}
+    view, weights = make_view("attn_in", "w4a8")
+    modules = dict(view.block.named_modules())
+    parameters = {k: v.clone() for k, v in view.block.state_dict().items()}
     config = GridEqualization("grid", [], False, 3, 0.3, "module", "mse", "exact", "mean", False)
-    GridSearch(config).scale(view, make_weights(view))
+    GridSearch(config).scale(view, weights)
     assert dict(view.block.named_modules()) == modules
-    assert all(torch.equal(value, weights[name]) for name, value in view.block.state_dict().items())
+    assert all(torch.equal(value, parameters[name]) for name, value in view.block.state_dict().items())
 
 
 def test_statistics_ignore_padding():
-    view = make_view("mlp_in", "w3a16")
+    view, _ = make_view("mlp_in", "w3a16")
     real = torch.cat([call.x[kinds != 0] for call, kinds in zip(view.calls, view.kinds, strict=True)])
     view.calls[0].x[1, 3:] = 1e6
     torch.testing.assert_close(mean_activation(view), real.abs().mean(0).float())
@@ -198,7 +169,7 @@ def test_power_scale():
 @pytest.mark.parametrize("alpha", [0.3, 0.5, 0.8])
 @pytest.mark.parametrize("site", ["attn_in", "mlp_in"])
 def test_smoothquant(site, alpha):
-    view = make_view(site, "w4a8")
+    view, _ = make_view(site, "w4a8")
     found = SmoothQuant(SmoothQuantEqualization("smoothquant", [site], False, alpha)).scale(view, None)
     x = torch.cat([call.x[kinds != 0] for call, kinds in zip(view.calls, view.kinds, strict=True)]).abs().numpy()
     weights = toy.weights_of(view.block)
@@ -210,7 +181,7 @@ def test_smoothquant(site, alpha):
 
 def test_smoothquant_of_channels_that_are_zero():
     """No input, no weight, neither, and a scale below the smallest: 1e-5 stands for each, and all stays finite."""
-    view, alpha = make_view("mlp_in", "w4a8"), 0.8
+    (view, _), alpha = make_view("mlp_in", "w4a8"), 0.8
     linears = [view.block.get_submodule(f"mlp.{name}_proj") for name in ("gate", "up")]
     for call in view.calls:
         call.x[..., [0, 2, 3]] = 0
@@ -232,8 +203,7 @@ def grid_search(early_stop: bool) -> GridSearch:
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("site", SITES)
 def test_early_stop_changes_no_scale(site, setting):
-    view = make_view(site, setting)
-    weights = make_weights(view)
+    view, weights = make_view(site, setting)
     whole = grid_search(early_stop=False).scale(view, weights)
     early = grid_search(early_stop=True).scale(view, weights)
     assert torch.equal(early.value, whole.value) and early.exponent == whole.exponent

@@ -7,13 +7,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from equalization.test_learned import config, make_view
 from oracles import toy
 from oracles.grid import fake_weight
+from oracles.views import make_view
 from qig.blockwise.capture import Call
+from qig.config.schema import GridEqualization
 from qig.equalization.equalizer import mean_activation
 from qig.equalization.error import SiteError
 from qig.equalization.grid_search import GridSearch, power_scale
+
+
+def config(**changes) -> GridEqualization:
+    base = GridEqualization("grid", [], False, 5, 0.2, "module", "mse", "exact", "mean", False)
+    return replace(base, **changes)
 
 
 @pytest.mark.parametrize("site", ["attn_in", "mlp_in"])

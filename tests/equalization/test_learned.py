@@ -14,40 +14,17 @@ from hypothesis import strategies as st
 
 from oracles import toy
 from oracles.grid import fake_activation, fake_weight
-from qig.blockwise.capture import Call
-from qig.blockwise.site import SiteView
+from oracles.views import SETTINGS, SITES, make_view
 from qig.config.schema import LearnedEqualization
 from qig.equalization.error import SiteError
 from qig.equalization.grid_search import GridSearch
 from qig.equalization.learned import LearnedScales
-from qig.models.architectures import LLAMA_SITES
-from qig.quantization.grid import ActivationGrid, WeightGrid, fake_quantize_through, quantize_weight
-from qig.quantization.setting import Setting
-
-ALL = re.compile(r"(self_attn\.(q|k|v|o)|mlp\.(gate|up|down))_proj")
-SETTINGS = {
-    "w3a16": Setting(WeightGrid(3, False, 4), None, ALL),
-    "w4a8": Setting(WeightGrid(4, True, None), ActivationGrid(8), ALL),
-}
-SITES = {site.name: site for site in LLAMA_SITES}
+from qig.quantization.grid import WeightGrid, fake_quantize_through, quantize_weight
 
 
 def config(**changes) -> LearnedEqualization:
     base = LearnedEqualization("learned", list(SITES), False, 5, 0.2, "module", "mse", "exact", "mean", False, 20, 0.02)
     return replace(base, **changes)
-
-
-def make_view(site: str, setting: str, seed: int = 0):
-    width = 12 if site == "mlp_out" else 8
-    generator = torch.Generator().manual_seed(seed)
-    channels = torch.exp(torch.randn(width, generator=generator, dtype=torch.float64))
-    kinds = [torch.tensor([[3] * n + [0] * (max(ns) - n) for n in ns], dtype=torch.uint8) for ns in ((5, 3), (4, 4))]
-    calls = [Call(torch.randn(*k.shape, width, generator=generator, dtype=torch.float64) * channels, {}) for k in kinds]
-    drifted = [Call(c.x + 0.2 * torch.randn(c.x.shape, generator=generator, dtype=torch.float64), {}) for c in calls]
-    names = [("a", "b"), ("c", "d")]
-    view = SiteView(0, 0, toy.Block(seed=seed), SITES[site], SETTINGS[setting], calls, drifted, kinds, names)
-    weights = [torch.rand(k.shape, generator=generator) ** 4 * (k != 0) for k in kinds]
-    return view, weights
 
 
 def true_error(view, weights, scale, loss: str = "mse", tried=None) -> float:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oracles.views import Toy
 from qig.config.schema import UniformSensitivity
 from qig.data.tokens import TokenKind
 from qig.sensitivity.estimator import Estimator, Scores
@@ -175,8 +176,6 @@ def test_token_granularity_gives_special_tokens_nothing(view):
 )
 def test_weights_are_weights_whatever_the_choice(seed, granularity, control):
     """Non-negative, 0 at padding, 1 in sum, and each sample's own, in any order and company."""
-    from sensitivity.conftest import Toy
-
     class Random(Fixed):
         def scores(self, view):
             by_name = {n: torch.rand(40, generator=torch.Generator().manual_seed(seed + hash_of(n))) for n in "abc"}

@@ -15,6 +15,7 @@ from oracles import toy
 from oracles.attribution import by_breakpoints, midpoint, with_integer_activations
 from oracles.grid import fake_weight
 from oracles.settings import make_config
+from oracles.views import Toy
 from qig.data.tokens import TokenKind
 from qig.sensitivity.clipping import clip
 from qig.sensitivity.integral import attribute, closed_form, integrate
@@ -234,8 +235,6 @@ def test_warm_up_sites_weigh_vision_and_answer_tokens_alike(toys, site):
 @given(st.integers(0, 1000), st.sampled_from(["error", *TARGETS]), st.sampled_from(["zero", "quantized"]))
 def test_completeness_of_every_target(seed, target, reference):
     """At linear sites exactly, at nonlinear ones up to the residual that the estimator itself reports."""
-    from sensitivity.conftest import Toy
-
     sites = Toy(lengths=((3, 2),), seed=seed)
     for site, limit in (("mlp_out", 1e-9), ("mlp_in", 0.05)):
         view = sites.view(site)
