@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from qig.evaluation.prompts import encode, render, to_model
@@ -69,6 +71,32 @@ def test_answers_are_those_of_pixels(model_and_processor, conversations, beams):
     with torch.inference_mode():
         expected, got = (model.generate(**inputs, **options)[:, start:] for inputs in (plain, once))
     assert got.tolist() == expected.tolist()
+
+
+def alike_in_bytes():
+    """Pairs of pictures that differ, in shape, in palette or in mode, while their pixels' bytes are the same."""
+    noise = np.random.default_rng(0).integers(0, 256, (32, 72, 3), dtype=np.uint8)
+    grey = Image.fromarray(noise[..., 0])
+    coloured = [Image.frombytes("P", grey.size, grey.tobytes()) for _ in range(2)]
+    for picture, channel in zip(coloured, (0, 2), strict=True):
+        picture.putpalette(np.pad(np.arange(256, dtype=np.uint8)[:, None], ((0, 0), (channel, 2 - channel))).tobytes())
+    turned = Image.fromarray(noise.reshape(72, 32, 3))
+    return {"shape": (Image.fromarray(noise), turned), "palette": coloured, "mode": (grey, coloured[0])}
+
+
+@pytest.mark.parametrize("difference", ["shape", "palette", "mode"])
+def test_pictures_of_the_same_bytes_may_be_different_ones(internvl, difference):
+    model, processor = internvl
+    one, other = alike_in_bytes()[difference]
+    assert one.tobytes() == other.tobytes()
+    parts = [{"type": "image", "image": picture} for picture in (one, other, one)]
+    asked = [[{"role": "user", "content": [part, {"type": "text", "text": "red"}]}] for part in parts]
+    plain, once = shared(model, processor, asked)
+    assert "mm_encoder_outputs" in once
+    with torch.inference_mode():
+        expected, got = model(**plain).logits, model(**once).logits
+    assert not torch.allclose(expected[0], expected[1], atol=1e-2)
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_each_picture_is_seen_once(model_and_processor, conversations, monkeypatch):

@@ -66,9 +66,12 @@ def _takes_features(model) -> bool:
 
 
 def _fingerprint(conversation: Conversation) -> tuple:
-    """Equal for conversations with the same pictures in the same order; empty without any."""
+    """Equal for conversations with the same pictures in the same order; empty without any.
+
+    The pixels of a picture with a palette are places in it.
+    """
     return tuple(
-        (picture.mode, picture.size, hashlib.sha256(picture.tobytes()).digest())
+        (picture.mode, picture.size, tuple(picture.getpalette() or ()), hashlib.sha256(picture.tobytes()).digest())
         for picture in pictures_of(conversation)
     )
 
