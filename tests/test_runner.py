@@ -31,6 +31,21 @@ def test_baselines_come_first(prepared):
     assert outcome.baselines == {"16 bit": "run of none", "rtn": "run of rtn"}
 
 
+@pytest.mark.parametrize(
+    ("words", "beside"),
+    [
+        (("method=rtn",), ["16 bit"]),
+        (("method=none", "quant=fp16"), []),
+        (("method=qig", "quant=fp16"), []),
+        (("method=awq",), ["16 bit", "rtn"]),
+    ],
+    ids=" ".join,
+)
+def test_no_run_is_a_baseline_of_its_own(compose, prepared, tmp_path, words, beside):
+    outcome = Prepared(compose("model=tiny_internvl", *words, "tracking=none", f"store={tmp_path / 'store'}")).run()
+    assert list(outcome.baselines) == beside and outcome.run not in outcome.baselines.values()
+
+
 def test_nobody_waits_for_a_baseline_that_another_process_is_at(prepared, monkeypatch):
     monkeypatch.setattr("qig.stages.Stages.is_made_elsewhere", lambda _, config: config.method == "none")
     outcome = prepared.run()

@@ -122,6 +122,26 @@ def test_a_sharded_model_is_spread_when_it_is_quantized_and_answers_alike(config
     assert found and one == other
 
 
+def test_several_processes_answer_as_the_quantized_model_and_not_as_the_16_bit_one(config, monkeypatch, tmp_path):
+    """Each loads a model of its own, from what it is told."""
+    from qig.evaluation.parallel import _work
+
+    started, device = [], torch.device("cpu")
+    monkeypatch.setattr("qig.evaluation.parallel.launch", lambda job, n: started.append((job, n)) or _work(job))
+    folders = {name: tmp_path / name for name in ("quantized", "one", "several", "sixteen")}
+    for folder in folders.values():
+        folder.mkdir()
+    _quantize(config, device, folders["quantized"], None)
+    config.evaluation = replace(config.evaluation, limit=11)
+    _answered(config, device, folders["quantized"], folders["one"])
+    config.evaluation = replace(config.evaluation, processes=2)
+    _answered(config, device, folders["quantized"], folders["several"])
+    _answered(config, device, None, folders["sixteen"])
+    one, several, sixteen = ((folders[name] / "samples.jsonl").read_bytes() for name in ("one", "several", "sixteen"))
+    assert one == several != sixteen
+    assert [(job.evaluation.processes, n) for job, n in started] == [(2, 2), (2, 2)]
+
+
 def test_too_small_a_device_is_one_message_with_remedies(config, monkeypatch, tmp_path):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore of it")

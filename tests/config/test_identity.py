@@ -62,6 +62,55 @@ def test_no_two_methods_have_the_same_keys(compose):
         assert all(a != b for a, b in zip(one, another, strict=True)), f"{name} and {other}"
 
 
+def stage_keys(config) -> dict[str, str]:
+    """Each stage's key by itself: none enters by way of another."""
+    return {
+        "quantized": identity.quantized_key(config, {"model": 1}, "data"),
+        "gradients": identity.gradients_key(config, {"model": 1}, "data"),
+        "evaluation": identity.evaluation_key(config, {"model": 1}, None),
+    }
+
+
+def changed(config, monkeypatch, name: str, value) -> set[str]:
+    """The stages whose keys change with a function of the identity."""
+    before = stage_keys(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(identity, name, value)
+        after = stage_keys(config)
+    return {stage for stage in before if before[stage] != after[stage]}
+
+
+COMPUTES, ASKS = {"quantized", "gradients", "evaluation"}, {"evaluation"}
+
+
+@pytest.mark.parametrize(
+    ("package", "stages"),
+    [("torch", COMPUTES), ("transformers", COMPUTES), ("tokenizers", COMPUTES), ("numpy", COMPUTES),
+     ("pillow", COMPUTES), ("torchvision", COMPUTES), ("datasets", COMPUTES), ("lmms-eval", ASKS),
+     ("qwen-vl-utils", ASKS), ("wandb", set())],
+)  # fmt: skip
+def test_another_version_of_a_library_changes_what_it_computes(compose, monkeypatch, package, stages):
+    known = identity.versions
+
+    def other(packages):
+        return {name: "9.9" if name == package else version for name, version in known(packages).items()}
+
+    assert changed(resolve(compose("quant=w3a16", "method=mbq")), monkeypatch, "versions", other) == stages
+
+
+def test_each_stage_changes_with_its_own_code(compose, monkeypatch):
+    config = resolve(compose("quant=w3a16", "method=mbq"))
+    assert changed(config, monkeypatch, "code_version", lambda _parts: "other") == {"evaluation"}
+    assert changed(config, monkeypatch, "quantization_code", lambda **_kinds: "other") == {"quantized", "gradients"}
+
+
+def test_running_text_of_another_python_is_asked_anew(compose, monkeypatch):
+    monkeypatch.setattr(identity, "content_hash", lambda part: part)
+    for words, stages in (((), set()), (("evaluation=python_docs",), {"evaluation"})):
+        config = resolve(compose("quant=w3a16", "method=mbq", *words))
+        assert changed(config, monkeypatch, "content_hash", {"evaluation": "other"}.get) == stages
+
+
 def test_its_name_is_not_what_tells_a_method_apart(compose):
     """The quantized model is found again under whatever method has the same parts."""
     config = resolve(compose("quant=w3a16", "method=gptq"))

@@ -122,6 +122,20 @@ def test_calibration_samples_are_stable_captions():
     assert not evaluated & {sample.images[0].tobytes() for sample in calibration_samples(60, seed=7, split="test")}
 
 
+def test_captions_show_digits_of_the_training_pool_and_questions_those_of_the_test_pool(monkeypatch):
+    """Else a model would be calibrated on scans that it is evaluated on."""
+    from qig.config.schema import DigitGridCalibration
+    from qig.data.calibration import samples_of
+
+    asked: list[str] = []
+    monkeypatch.setattr("qig.data.digitgrid.scenes.digit_pool", lambda split: asked.append(split) or digit_pool(split))
+    samples = samples_of(DigitGridCalibration("digitgrid", 2, 5, 100, 0.0))
+    assert asked == ["train"]
+    assert [sample.id for sample in samples] == ["digitgrid-train-5-00000", "digitgrid-train-5-00001"]
+    evaluation_set(seed=5, images=20, per_type=2)
+    assert asked == ["train", "test"]
+
+
 def test_natural_caption_states_the_whole_scene():
     sampler = SceneSampler("train", 2)
     for _ in range(50):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 
@@ -47,6 +48,67 @@ def test_a_paragraph_of_both_parts_stays_in_the_evaluation_alone(monkeypatch):
     }
     assert kept[CALIBRATION] == alone
     assert "same words" in kept[EVALUATION] and "OTHER" in kept[EVALUATION]
+
+
+@pytest.fixture
+def library(monkeypatch):
+    """``library(documents)`` is what Python comes with, for one test."""
+
+    def forget():
+        passages.cache_clear(), content_hash.cache_clear()
+
+    def set_to(documents: dict[str, list[str]]):
+        forget()
+        texts = {name: "\n\n".join(paragraphs) for name, paragraphs in documents.items()}
+        monkeypatch.setattr(python_docs, "_documents", lambda: texts)
+
+    yield set_to
+    forget()
+
+
+def documents_of(part: str, count: int) -> dict[str, list[str]]:
+    """Of seven paragraphs each; three of them are the first to reach the length of a passage."""
+    names = [name for name in (f"topics/{i}" for i in range(99)) if part_of(name) == part][:count]
+    return {name: [f"{name} {i} ".ljust(LENGTH * 2 // 5, "x") for i in range(7)] for name in names}
+
+
+@pytest.mark.parametrize("part", [CALIBRATION, EVALUATION])
+def test_each_paragraph_of_a_document_is_in_one_passage_in_its_order(library, part):
+    documents = documents_of(part, 5)
+    library(documents)
+    for name, paragraphs in documents.items():
+        mine = sorted((p for p in passages(part) if p.document == name), key=lambda p: int(p.name.partition("#")[2]))
+        assert [p.text for p in mine] == ["\n\n".join(paragraphs[:3]), "\n\n".join(paragraphs[3:6])]
+
+
+def test_the_first_passages_are_those_of_any_documents(library):
+    """A limit would otherwise keep the first topics of the alphabet, and no module."""
+    library(documents_of(EVALUATION, 5))
+    found = [passage.name for passage in passages(EVALUATION)]
+    assert found == sorted(found, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    assert len({name.partition("#")[0] for name in found[:5]}) > 3
+
+
+def test_the_hash_sees_every_text_that_is_asked_for(library):
+    documents = documents_of(EVALUATION, 2)
+    hashes = []
+    for paragraph in range(7):
+        changed = {name: list(paragraphs) for name, paragraphs in documents.items()}
+        changed[min(changed)][paragraph] = changed[min(changed)][paragraph].upper()
+        library(changed)
+        hashes.append(content_hash(EVALUATION))
+    library(documents)
+    assert hashes[6] == content_hash(EVALUATION)  # behind the last passage
+    assert len(set(hashes)) == 7
+
+
+def test_docstrings_stand_in_the_order_of_the_source(tmp_path):
+    file = tmp_path / "module.py"
+    file.write_text(
+        '"""One."""\n\n\nclass A:\n    """Two."""\n\n    def f(self):\n        """Three."""\n\n\n'
+        'async def g():\n    """Four."""\n    "no docstring"\n\n\ndef h():\n    pass\n'
+    )
+    assert python_docs._docstrings(file) == "One.\n\nTwo.\n\nThree.\n\nFour."
 
 
 def test_another_process_finds_the_same():

@@ -1,5 +1,6 @@
 import re
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import filelock
 import pytest
@@ -8,9 +9,10 @@ from tqdm import tqdm
 
 from qig.data.digitgrid import QUESTION_TYPES, evaluation_set
 from qig.errors import EvaluationError
-from qig.evaluation.benchmark import evaluate
+from qig.evaluation.benchmark import _records, evaluate
 from qig.evaluation.likelihood import answer_nll
 from qig.evaluation.protocols import PLAIN
+from qig.evaluation.records import documents_hash
 from qig.evaluation.registry import TASKS_FOLDER, load_tasks
 
 OPTIONS = {
@@ -51,6 +53,28 @@ def test_metrics_and_versions(result):
     assert set(metrics["by_type"]) == {sample["type"] for sample in result.samples}
     assert metrics["nll"] == pytest.approx(sum(sample["nll"] for sample in result.samples) / 30)
     assert result.versions == {"lmms-eval": version("lmms-eval"), "qig_digitgrid": "1.0"}
+
+
+def test_the_documents_that_were_asked_about_are_on_the_record(result):
+    """By what they say in words; runs with other documents are not compared."""
+    items = evaluation_set(seed=0, images=400, per_type=200)[:30]
+    words = ("id", "image_id", "question", "answer", "type")
+    docs = [{word: getattr(item, word) for word in words} for item in items]
+    assert result.documents == {"qig_digitgrid": documents_hash(docs)}
+
+
+def test_whether_an_answer_could_be_read_is_asked_of_what_the_tasks_filters_leave():
+    """AI2D's takes the letter out of "B. no", which no parser of letters could read."""
+    config = SimpleNamespace(metric_list=[{"metric": "exact_match"}], doc_to_target="answer", doc_to_choice=None)
+    docs = [{"options": ["yes", "no"], "answer": "B"}] * 2
+    task = SimpleNamespace(config=config, eval_docs=docs, eval_docs_no_media=docs, doc_to_target=lambda doc: "B")
+    logged = [
+        {"doc_id": place, "resps": [[answer]], "filtered_resps": [filtered], "exact_match": score}
+        for place, (answer, filtered, score) in enumerate([("B. no", "B", 1.0), ("none", "none", 0.0)])
+    ]
+    read, unread = _records("ai2d", task, logged)
+    assert (read["answer"], read["unparsed"], read["score"]) == ("B. no", False, 1)
+    assert (unread["answer"], unread["unparsed"], unread["score"]) == ("none", True, 0)
 
 
 def test_again_gives_the_same_bits_and_no_noise(result, untrained, capfd):

@@ -36,6 +36,20 @@ def test_answers_come_in_the_order_of_the_requests(chat_model, questions):
     assert len(set(together)) > 1
 
 
+def test_batches_that_are_sampled_draw_other_numbers_each_and_the_same_again(chat_model, questions, monkeypatch):
+    import torch
+
+    def drawn(_model, _processor, conversations, *_):
+        return [str(float(torch.rand(()))) for _ in conversations]
+
+    monkeypatch.setattr("qig.evaluation.chat_model.generate_answers", drawn)
+    requests = [request(index, question) for index, question in enumerate(questions[:12])]  # three batches
+    torch.manual_seed(3)
+    first = chat_model.generate_until(requests)
+    torch.manual_seed(3)
+    assert len(set(first)) == 12 and chat_model.generate_until(requests) == first
+
+
 def test_empty_answers_are_told(chat_model, questions, monkeypatch):
     from loguru import logger
 

@@ -34,6 +34,23 @@ def test_greedy_unless_the_task_samples(internvl, conversations, monkeypatch):
     assert [options["temperature"] for options in given] == [None, None, 0.7]
 
 
+def test_a_plain_answer_ends_where_the_task_says_or_the_checkpoint(internvl, conversations, monkeypatch):
+    model, processor = internvl
+
+    def answer(asked, **options):
+        return generate_answers(model, processor, [asked], {"max_new_tokens": 6, **options}, PLAIN)[0]
+
+    whole = ((asked, answer(asked).split()) for asked in conversations)
+    ends = ((asked, said, place) for asked, said in whole for place in range(1, len(said)))
+    # The first word that is no part of what was said before it.
+    asked, said, place = next(end for end in ends if end[1][end[2]] not in " ".join(end[1][: end[2]]))
+    assert answer(asked, until=[said[place]]) == " ".join(said[:place])
+    stop = processor.tokenizer.convert_tokens_to_ids(said[place])
+    assert stop != processor.tokenizer.eos_token_id
+    monkeypatch.setattr(model.generation_config, "eos_token_id", [stop])
+    assert answer(asked) == " ".join(said[: place + 1])
+
+
 @pytest.mark.parametrize(
     ("until", "expected"),
     [(None, " a\n\nb. c "), ("\n\n", " a"), (["."], " a\n\nb"), ([".", "\n"], " a"), (["", "x"], " a\n\nb. c ")],

@@ -1,3 +1,5 @@
+from itertools import count
+
 import pytest
 import torch
 
@@ -45,6 +47,26 @@ def test_other_answers_are_left_to_a_pass_of_their_own(model_and_processor, conv
     _, known = heard(*model_and_processor, conversations, answers)
     assert [i for i in told if known[i] is None] == sorted({wrong, missing, half})
     assert heard(*model_and_processor, conversations, [None] * len(conversations))[1] == [None] * len(conversations)
+
+
+def test_an_answer_that_the_model_ends_itself_while_others_go_on(internvl, conversations):
+    model, processor = internvl
+    asked, steps = conversations[:3], count()
+    own = generate_answers(model, processor, asked, {"max_new_tokens": 1}, PLAIN)[0]
+    end = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+    def end_the_first(_module, _args, logits):
+        if next(steps):
+            logits[0, -1, end] = 1e4
+
+    with model.get_output_embeddings().register_forward_hook(end_the_first):
+        texts, known = heard(model, processor, asked, [own, None, None])
+    assert texts[0] == own and len(texts[1].split()) > 2
+    options = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "return_tensors": "pt"}
+    with torch.no_grad():
+        scores = model(**processor.apply_chat_template(asked[:1], **options)).logits[0, -1].log_softmax(-1)
+    word = processor.tokenizer.convert_tokens_to_ids(own)
+    assert known == [pytest.approx(-scores[word].item(), abs=1e-4), None, None]  # and 0 for the end
 
 
 def test_answers_that_break_off_and_beams_are_not_heard(model_and_processor, conversations, own_words):

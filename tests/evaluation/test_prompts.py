@@ -1,9 +1,12 @@
 import pytest
 from PIL import Image
 
+from families.table import LANGUAGE
 from qig.errors import EvaluationError
 from qig.evaluation.prompts import around_answer, chat_conversation, encode, render, simple_conversation
 from qig.evaluation.protocols import PLAIN
+from qig.models.architectures import architecture_of
+from qig.models.classes import processor_of
 
 
 class Template:
@@ -62,3 +65,15 @@ def test_one_batch_may_hold_prompts_without_an_image(model_and_processor, conver
     alone = encode(processor, render(processor, mixed[1:]), mixed[1:], PLAIN, padding_side="left")
     assert inputs["input_ids"][1].tolist() == alone["input_ids"][0].tolist()
     assert inputs["pixel_values"].equal(alone["pixel_values"])
+
+
+@pytest.mark.parametrize("name", LANGUAGE)
+def test_a_prompt_has_the_tokens_of_its_template_and_begins_once(family_checkpoint, name):
+    """Mistral's template writes the token with which its tokenizer begins a text, too."""
+    processor = processor_of(family_checkpoint(name), architecture_of(name))
+    made = encode(processor, render(processor, [USER]), [USER], PLAIN, padding_side="left")
+    turns = [{"role": "user", "content": "q"}]
+    options = {"tokenize": True, "return_dict": True, "add_generation_prompt": True}
+    assert made["input_ids"][0].tolist() == processor.tokenizer.apply_chat_template(turns, **options)["input_ids"]
+    begin = processor.tokenizer.convert_tokens_to_ids("<s>")
+    assert name != "mistral" or made["input_ids"][0].tolist().count(begin) == 1

@@ -46,6 +46,12 @@ def test_a_sub_score_is_over_the_samples_it_speaks_of():
     assert found["accuracy"] == pytest.approx(2 / 3)
 
 
+def test_the_likelihood_is_over_the_answers_that_have_one():
+    """MMMU and others have questions without a right answer in words."""
+    samples = [{**ROW, "nll": 3.0}, {**ROW, "nll": None}, {**ROW, "nll": 1.0}, {**ROW, "nll": None}]
+    assert summarize(samples)["a"]["nll"] == 2.0
+
+
 def test_the_share_of_unparsed_answers_is_over_those_that_can_be_known():
     samples = [{**ROW, "unparsed": True}, {**ROW, "unparsed": False}, {**ROW, "unparsed": None}]
     assert summarize(samples)["a"]["unparsed_share"] == 0.5

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from families.table import LANGUAGE
 from qig.config.schema import Model, Outliers, TextEvaluation
@@ -37,6 +36,35 @@ def test_each_text_by_itself(family_checkpoint, name, window):
         assert right == pytest.approx(float(expected))
 
 
+@pytest.mark.parametrize("window", [6, 1000])
+def test_a_token_that_the_tokenizer_puts_at_the_end_is_not_asked_for(family_checkpoint, window):
+    loaded = language_model(family_checkpoint("llama"))
+    tokenizer = loaded.processor.tokenizer
+    plain = [tokenizer(text)["input_ids"][: window - 1] for text in TEXTS]  # one of the window is the token at the end
+    end = (tokenizer.eos_token, tokenizer.eos_token_id)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(f"$A {end[0]}", special_tokens=[end])
+    assert tokenizer("red")["input_ids"][-1] == tokenizer.eos_token_id
+    for ids, (nll, _) in zip(plain, likelihoods(loaded.model, loaded.processor, TEXTS, window), strict=True):
+        ids = torch.tensor(ids)[None]
+        with torch.no_grad():
+            assert nll == pytest.approx(float(loaded.model(input_ids=ids, labels=ids).loss), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tiny_qwen2_vl", "tiny_llava_onevision", "tiny_internvl"])
+def test_running_text_beside_questions(untrained, name):
+    """A vision-language model reads it, too; each task has its own records and numbers."""
+    model, processor = untrained(name)
+    text = TextEvaluation("python_docs", 24)
+    found = evaluate(model, processor, text=text, limit=2, **OPTIONS | {"tasks": ["qig_digitgrid"]})
+    assert [sample["task"] for sample in found.samples] == ["qig_digitgrid"] * 2 + ["python_docs"] * 2
+    assert {task: values["n"] for task, values in found.metrics.items()} == {"qig_digitgrid": 2, "python_docs": 2}
+    assert found.protocol["name"] == "plain" and found.protocol["text"]["window"] == 24
+    for passage, sample in zip(passages(EVALUATION), found.samples[2:], strict=False):
+        ids = torch.tensor(processor.tokenizer(passage.text)["input_ids"][:24])[None]
+        with torch.no_grad():
+            assert sample["nll"] == pytest.approx(float(model(input_ids=ids, labels=ids).loss), rel=1e-4)
+
+
 def test_a_text_without_a_second_token_is_refused(family_checkpoint):
     loaded = language_model(family_checkpoint("llama"))
     with pytest.raises(EvaluationError, match="fewer than two tokens: '7'"):
@@ -50,10 +78,14 @@ def test_evaluation_of_running_text(family_checkpoint):
     chosen = passages(EVALUATION)[:5]
     assert [sample["sample"] for sample in result.samples] == [passage.name for passage in chosen]
     assert [sample["cluster"] for sample in result.samples] == [passage.document for passage in chosen]
-    alone = [likelihoods(loaded.model, loaded.processor, [passage.text], 32)[0][0] for passage in chosen]
+    assert [sample["type"] for sample in result.samples] == [passage.name.split("/")[0] for passage in chosen]
+    pairs = [likelihoods(loaded.model, loaded.processor, [passage.text], 32)[0] for passage in chosen]
+    alone, right = ([pair[place] for pair in pairs] for place in (0, 1))
+    assert [sample["score"] for sample in result.samples] == right and max(right) <= 1
     assert [sample["nll"] for sample in result.samples] == pytest.approx(alone, rel=1e-5)
     metrics = result.metrics["python_docs"]
-    assert metrics["nll"] == pytest.approx(sum(alone) / 5) and math.isfinite(metrics["accuracy"])
+    assert metrics["nll"] == pytest.approx(sum(alone) / 5)
+    assert metrics["metric"] == "top1" and metrics["accuracy"] == pytest.approx(sum(right) / 5)
     assert result.protocol["text"] == {"corpus": "python_docs", "window": 32, "sha256": content_hash(EVALUATION)}
 
 

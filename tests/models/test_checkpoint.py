@@ -15,6 +15,7 @@ from qig.errors import ConfigError, ModelError
 from qig.models import checkpoint
 from qig.models.architectures import ARCHITECTURES, architecture_of
 from qig.models.loading import load
+from qig.quantized import load_checkpoint
 
 LINEARS = r"(self_attn\.(q|k|v|o)|mlp\.(gate|up|down))_proj"
 
@@ -142,6 +143,50 @@ def test_content_hash_sees_what_matters(copy):
     hashes = checkpoint.file_hashes(copy)
     assert {"model.safetensors", "extra.safetensors", "config.json"} <= hashes.keys() and "README.md" not in hashes
     assert hashes["extra.safetensors"] == hashlib.sha256(b"x").hexdigest()
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "vocab.txt", "merges.txt", "tokenizer.model", "config.json"])
+def test_content_hash_sees_a_change_of_any_file_that_decides_a_prompt(copy, name):
+    (copy / name).write_text("{}")
+    before = checkpoint.content_hash(copy)
+    (copy / name).write_text("[]")
+    changed = checkpoint.content_hash(copy)
+    stem, _, ending = name.partition(".")
+    (copy / name).rename(copy / f"{stem}_.{ending}")  # its place among the others stays
+    assert len({before, changed, checkpoint.content_hash(copy)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        ({"dtype": "bfloat16"}, "bfloat16"),
+        ({"torch_dtype": "float16"}, "float16"),
+        ({"dtype": "float32", "torch_dtype": "float16"}, "float32"),
+        ({"dtype": None, "text_config": {"dtype": "bfloat16"}}, "bfloat16"),
+        ({"text_config": {"torch_dtype": "float16"}}, "float16"),
+        ({"dtype": "bfloat16", "text_config": {"dtype": "float32"}}, "bfloat16"),
+        ({"dtype": "float8_e4m3fn", "text_config": {"dtype": "float32"}}, None),
+        ({"vision_config": {"dtype": "float32"}}, None),
+    ],
+)
+def test_the_type_of_its_numbers_is_the_one_that_its_configuration_gives(tmp_path, config, found):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    if found is None:
+        with pytest.raises(ConfigError, match=r"config\.json says (no dtype|dtype 'float8_e4m3fn'): set model\.dtype"):
+            checkpoint.own_dtype(tmp_path)
+    else:
+        assert checkpoint.own_dtype(tmp_path) == found
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_checkpoint_that_nothing_is_said_of_is_loaded_in_its_own_type(fresh_model, tmp_path, dtype):
+    """As by python -m qig.evaluation."""
+    made = fresh_model("tiny_internvl", blocks=1)
+    made.model.to(dtype).save_pretrained(tmp_path)
+    made.processor.save_pretrained(tmp_path)
+    loaded = load_checkpoint(tmp_path, torch.device("cpu")).model
+    assert {parameter.dtype for parameter in loaded.parameters()} == {dtype}
+    assert all(torch.equal(value, made.model.state_dict()[name]) for name, value in loaded.state_dict().items())
 
 
 def test_hashes_of_large_files_are_remembered_until_the_file_changes(copy, monkeypatch, tmp_path):

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from oracles.calls import logits_of
+from qig.config.schema import Model, Outliers
 from qig.models.architectures import LLAMA_SITES
 from qig.models.folding import fold, foldable, shared
+from qig.models.loading import load
 from qig.models.outliers import inject, outlier_scales
 
 SITES = {site.name: site for site in LLAMA_SITES}
@@ -124,6 +126,27 @@ def test_outliers_depend_on_their_seed_alone(fresh_model):
     assert same(injected(0.5, 1), injected(0.5, 1))
     assert not same(injected(0.5, 1), injected(0.5, 2))
     assert same(injected(0.0, 1), fresh_model("tiny_internvl").blocks.state_dict())
+
+
+def test_outliers_are_those_that_the_configured_seed_draws_block_by_block(any_tiny):
+    """Norms and up_proj are multiplied by exp(sigma n), what reads them divided."""
+    path, cpu, sigma = f"embedded:{any_tiny}", torch.device("cpu"), 0.65
+    plain, loaded = (load(Model(any_tiny, path, "float32", Outliers(s, 3)), cpu).blocks for s in (0.0, sigma))
+    draw = torch.Generator().manual_seed(3)
+    for before, after in zip(plain, loaded, strict=True):
+        old = before.state_dict()
+        widths = (old["mlp.up_proj.weight"].shape[1],) * 2 + (old["mlp.down_proj.weight"].shape[1],)
+        attention, mlp, inner = (torch.exp(sigma * torch.randn(width, generator=draw)) for width in widths)
+        expected = {f"self_attn.{name}_proj.weight": old[f"self_attn.{name}_proj.weight"] / attention for name in "qkv"}
+        expected |= {
+            "input_layernorm.weight": old["input_layernorm.weight"] * attention,
+            "post_attention_layernorm.weight": old["post_attention_layernorm.weight"] * mlp,
+            "mlp.gate_proj.weight": old["mlp.gate_proj.weight"] / mlp,
+            "mlp.up_proj.weight": old["mlp.up_proj.weight"] / mlp * inner[:, None],
+            "mlp.down_proj.weight": old["mlp.down_proj.weight"] / inner,
+        }
+        for name, value in after.state_dict().items():
+            torch.testing.assert_close(value, expected.get(name, old[name]), rtol=1e-5, atol=0)
 
 
 def test_outliers_of_the_shipped_models_change_no_logit(shipped, digit_samples, batches_of):

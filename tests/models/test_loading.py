@@ -75,6 +75,21 @@ def test_the_model_in_memory_is_transformers_own(any_tiny, digit_samples, batche
             assert torch.equal(logits, plain(**batch.inputs, use_cache=False).logits)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_weights_have_the_configured_type_block_by_block_and_in_memory(any_tiny, dtype):
+    from transformers import AutoModelForImageTextToText
+
+    kind = getattr(torch, dtype)
+    plain = AutoModelForImageTextToText.from_pretrained(checkpoint_dir(any_tiny), dtype=kind)
+    config = Model(any_tiny, f"embedded:{any_tiny}", dtype, Outliers(0.0, 0))
+    for name, value in load(config, CPU).model.named_parameters():
+        assert value.dtype is kind and torch.equal(value, plain.get_parameter(name)), name
+    opened = open_model(config, CPU)
+    blocks = plain.get_submodule(opened.architecture.text_model).layers
+    with opened.block(1) as block:
+        assert all(torch.equal(value, blocks[1].get_parameter(name)) for name, value in block.named_parameters())
+
+
 @pytest.fixture
 def damaged(any_tiny, tmp_path):
     """A copy of a shipped checkpoint in which one weight of a block was changed by the given function."""

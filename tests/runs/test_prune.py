@@ -32,6 +32,16 @@ def littered(store, seal):
     return root
 
 
+def test_gradients_that_a_run_refers_to_stay(store, seal):
+    """Methods share them, and they take a backward pass of the whole model."""
+    store.run("aaa", stages={"calibration": None, "gradients": "gaaa", "quantized": "qaaa", "evaluation": "eaaa"})
+    seal(store)
+    for name in ("gaaa", "gbbb"):
+        (store.root / "gradients" / name).mkdir(parents=True)
+        (store.root / "gradients" / name / "file").write_text("x")
+    assert [one.folder for one in waste(store.root)] == [store.root / "gradients" / "gbbb"]
+
+
 STAGES = ["quantized/qbbb", "evaluation/ebbb"]
 WASTE = [*STAGES, "quantized/.partial-ccc.0123", "evaluation/.damaged-ddd", "locks/runs-eee"]
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from qig.config.validation import resolve
 from qig.models import checkpoint
 from qig.report.records import load_run
 from qig.runs import repro
-from qig.runs.bits import first_difference
+from qig.runs.bits import _of_tensors, first_difference
 from qig.stages import Stages
 from qig.store import write_manifest
 from qig.store.files import sha256
@@ -86,6 +87,22 @@ def test_a_single_bit_is_found_and_named(made, other):
     name = flip(other, 3)
     found = first_difference(load_run(*made), other)
     assert found.startswith(f"blocks/000/weights.safetensors, {name}: 1 of ")
+
+
+def test_tensors_are_compared_by_their_bits_in_their_type_and_shape():
+    zeros, nan = torch.zeros(4, dtype=torch.int32), torch.full((4,), torch.nan)
+    assert _of_tensors(zeros, zeros.clone()) is None and _of_tensors(nan, nan.clone()) is None
+    assert _of_tensors(zeros, zeros.view(torch.float32)) == "(4,) torch.int32 and (4,) torch.float32"
+    assert _of_tensors(zeros, zeros.view(2, 2)) == "(4,) torch.int32 and (2, 2) torch.int32"
+    assert _of_tensors(torch.tensor([1.0, 0.0]), torch.tensor([1.0, -0.0])).startswith("1 of 2 values differ, value 1 ")
+
+
+def test_what_one_run_says_of_a_sample_and_the_other_does_not_is_a_difference():
+    row = {"sample": "7", "nll": 1.0}
+    one, more = (SimpleNamespace(quantized_folder=None, samples=[found]) for found in (row, row | {"unparsed": False}))
+    assert first_difference(one, one) is None
+    assert first_difference(one, more) == "sample 7, unparsed: None and False"
+    assert first_difference(more, one) == "sample 7, unparsed: False and None"
 
 
 def test_a_changed_likelihood_is_found_and_named(made, other):

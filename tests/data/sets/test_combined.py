@@ -64,6 +64,15 @@ def test_few_shot_joins_neighbours(coco, ten):
     assert [sample.segments for sample in joined] == [plain[i].segments + plain[i + 1].segments for i in (0, 2, 4)]
 
 
+@pytest.mark.parametrize("images", ["pad", "native"])
+def test_pictures_of_joined_samples_are_padded_as_their_set_says(coco, ten, texts, images):
+    config = coco.config(ten, images=images)
+    shots = FewShotCalibration("few_shot", 2, 0, 1000, 0.0, 2, config)
+    between = InterleavedCalibration("interleaved", 2, 0, 1000, 0.0, 2, config, texts)
+    for joined in (shots, between, mixture(4, {"captions": 1}, captions=config)):
+        assert {sample.pad_images for sample in samples_of(joined)} == {images == "pad"}
+
+
 def test_interleaved_puts_a_text_between_neighbours(coco, ten, texts):
     plain, between = samples_of(coco.config(ten, 6)), samples_of(replace(texts, samples=4))
     config = InterleavedCalibration("interleaved", 2, 0, 1000, 0.0, 3, coco.config(ten), texts)

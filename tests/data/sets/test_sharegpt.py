@@ -168,6 +168,23 @@ def test_hash_sees_content_and_not_where_it_lies(coco, ten, make_record, tmp_pat
     assert content_hash(moved) != base
 
 
+def test_hash_sees_who_says_a_text(coco):
+    """What is an answer and what is a question decides which tokens are learned."""
+    hashes = set()
+    for speakers in ("human gpt human gpt", "human human gpt gpt", "system human gpt gpt"):
+        turns = [{"from": speaker, "value": text} for speaker, text in zip(speakers.split(), "abcd", strict=True)]
+        path = coco.records([{"id": 1, "conversations": turns}], f"{len(hashes)}.json")
+        config = coco.config(path, samples=1, image_prefix=None)
+        assert len(read(config).samples) == 1
+        hashes.add(content_hash(config))
+    assert len(hashes) == 3
+
+
+@pytest.mark.parametrize("images", ["pad", "native"])
+def test_pictures_are_padded_where_that_is_said(coco, ten, images):
+    assert {sample.pad_images for sample in read(coco.config(ten, images=images)).samples} == {images == "pad"}
+
+
 def test_hash_sees_a_changed_text(coco, ten, make_record):
     config = coco.config(ten, samples=10)
     base = content_hash(config)

@@ -113,9 +113,16 @@ def test_several_images_and_none(tmp_path, make_hf, make_png):
     ]
     pq.write_table(pa.Table.from_pylist(stored), tmp_path / "several.parquet")
     samples = read(make_hf(tmp_path / "several.parquet", 3, image_columns=["images"])).samples
-    assert sorted(len(sample.images) for sample in samples) == [0, 2, 3]
+    heights = [[decode(picture).size[1] for picture in sample.images] for sample in samples]
+    assert sorted(heights) == [[], [40, 41], [40, 41, 42]]  # in the order in which the cell has them
     text_only = read(make_hf(tmp_path / "several.parquet", 3, image_columns=[])).samples
     assert all(sample.images == () for sample in text_only)
+
+
+@pytest.mark.parametrize("images", ["pad", "native"])
+def test_pictures_are_padded_where_that_is_said(parquet, make_hf, images):
+    samples = read(make_hf(parquet, 6, images=images)).samples
+    assert [sample.pad_images for sample in samples] == [images == "pad"] * 6
 
 
 def test_rows_that_cannot_be_used(tmp_path, make_hf, make_png, processor_of, no_model):
