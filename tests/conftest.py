@@ -184,6 +184,8 @@ def stages(config, monkeypatch):
 
     def build(kind: str, folder: Path) -> None:
         (folder / "content.json").write_text(f'"{kind}"')
+        if kind == "evaluation":
+            (folder / "samples.jsonl").touch()  # nothing was asked
         made.append(kind)
 
     def make(self, folder, config, keys, title):

@@ -109,13 +109,18 @@ class Stages:
         """The id of the run record, made if need be with the stages before it; and whether it was there.
 
         Where one of its stages is damaged or gone, the record is set aside and all of it is made again.
+
+        Raises:
+            EvaluationError: the answers are none, as in ``qig.evaluation.summary``, whoever asked for them.
         """
         keys = self.keys(config)
         title = f"{config.model.name} {config.quant.name} {config.method}"
         if self.store.path("runs", keys.run).is_dir() and self._lacking(keys) is not None:
             self.store.set_aside("runs", keys.run, lambda: self._lacking(keys))
         folder, cached = self.store.make("runs", keys.run, lambda f: self._make(f, config, keys, title))
-        if not cached:
+        if cached:  # by a run that may have taken more empty answers than this one does
+            self._check_answers(config, self.store.path("evaluation", keys.evaluation))
+        else:
             give_back()
         log.info("%s: %s %s", title, "already in the store, run" if cached else "run", folder.name)
         return keys.run, cached
@@ -129,8 +134,6 @@ class Stages:
         import torch
 
         from qig.environment import quiet
-        from qig.evaluation.parallel import read_samples
-        from qig.evaluation.summary import check_answers
         from qig.record import write_record
 
         device = torch.device(self.device)
@@ -147,9 +150,15 @@ class Stages:
 
             stage, _ = self.store.make("quantized", keys.quantized, quantized, resumable=True)
         samples = self._evaluation(config, keys, device, stage, title)
-        check_answers(read_samples(samples), config.evaluation)
+        self._check_answers(config, samples)
         write_record(folder, config, keys, (self.checkpoint_hash, self.calibration_hash), device, stage, samples)
 
+    @staticmethod
+    def _check_answers(config: Config, folder: Path) -> None:
+        from qig.evaluation.parallel import read_samples
+        from qig.evaluation.summary import check_answers
+
+        check_answers(read_samples(folder), config.evaluation)
 
     def _evaluation(
         self, config: Config, keys: Keys, device: torch.device, quantized: Path | None, title: str

@@ -56,6 +56,11 @@ def task(rule, target=None, choice=None):
         (task(lambda doc: 1, 1, ["no", "yes"]), {}, "yes"),
         (task(lambda doc: 3, 3), {}, "3"),
         (task(lambda doc: [], []), {}, ""),
+        (task("answer", "['cell', 'cells']"), {"answer": ""}, "cell"),
+        (task("answer", "[0.2, 0.5]"), {"answer": ""}, "[0.2, 0.5]"),
+        (task("answer", "[]"), {"answer": ""}, "[]"),
+        (task("answer", "[it's]"), {"answer": ""}, "[it's]"),
+        pytest.param(task("answer", "[" * 9999 + "]"), {"answer": ""}, "[" * 9999 + "]", id="nest"),
     ],
 )
 def test_target_in_words(task, doc, expected):

@@ -68,7 +68,10 @@ def test_refused_answers_are_kept_and_not_asked_for_again(config, tmp_path, monk
         with pytest.raises(EvaluationError, match=r"1 of 2 answers to a are empty.*max_empty_share"):
             one.record(strict)
     assert not written and not one.has_record(one.keys(strict))
-    one.record(replace(config, evaluation=replace(config.evaluation, max_empty_share=0.5)))
+    lenient = replace(config, evaluation=replace(config.evaluation, max_empty_share=0.5))
+    assert [one.record(lenient)[1] for _ in range(2)] == [False, True]
+    with pytest.raises(EvaluationError, match=r"1 of 2 answers to a are empty.*max_empty_share"):
+        one.record(strict)
     assert len(asked) == len(written) == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections import Counter
@@ -81,7 +82,8 @@ def documents_hash(docs: Sequence[dict]) -> str:
 def target_text(task, doc: dict) -> str:
     """The expected answer of a loaded task's document in words, or empty where the task has none.
 
-    The most frequent one where a document has several; the option's text where the task counts options.
+    The most frequent one where a document has several, be it as a list written as text, as in MMMU; the option's text
+    where the task counts options.
     """
     rule = task.config.doc_to_target
     if isinstance(rule, str) and rule not in doc and "{" not in rule:
@@ -90,9 +92,21 @@ def target_text(task, doc: dict) -> str:
         target = task.doc_to_target(doc)
     if isinstance(target, int) and task.config.doc_to_choice is not None:
         target = task.doc_to_choice(doc)[target]
+    target = _listed(target)
     if isinstance(target, (list, tuple)):
         target = Counter(map(str, target)).most_common(1)[0][0] if target else ""
     return str(target).strip()
+
+
+def _listed(target: Any) -> Any:
+    """The list of texts that a text writes out in Python's form, or what came."""
+    if not (isinstance(target, str) and target.startswith("[") and target.endswith("]")):
+        return target
+    try:
+        found = ast.literal_eval(target)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: of a nest too deep
+        return target
+    return found if found and all(isinstance(one, str) for one in found) else target
 
 
 def _first(doc: dict[str, Any], keys: Sequence[str]) -> str:

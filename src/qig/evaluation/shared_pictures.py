@@ -68,12 +68,13 @@ def _takes_features(model) -> bool:
 def _fingerprint(conversation: Conversation) -> tuple:
     """Equal for conversations with the same pictures in the same order; empty without any.
 
-    The pixels of a picture with a palette are places in it.
+    The pixels of a picture with a palette are places in it, and one of its colours may stand for none.
     """
     return tuple(
-        (picture.mode, picture.size, tuple(picture.getpalette() or ()), hashlib.sha256(picture.tobytes()).digest())
+        (picture.mode, picture.size, tuple(picture.getpalette() or ()), picture.info.get("transparency"),
+         hashlib.sha256(picture.tobytes()).digest())
         for picture in pictures_of(conversation)
-    )
+    )  # fmt: skip
 
 
 def _apart(features, tokens: Sequence[int]) -> list[list]:
