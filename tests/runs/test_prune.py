@@ -3,11 +3,13 @@
 import json
 import os
 import time
+from dataclasses import asdict
 
 import pytest
 
 from qig.runs.prune import waste
 from qig.store.locks import Lock
+from qig.store.owner import Owner
 
 
 @pytest.fixture
@@ -74,6 +76,16 @@ def test_while_somebody_is_at_work_stages_and_his_partial_work_stay(littered, as
     assert status == 0 and "qbbb" not in told and ".partial-ccc" not in told
     assert (littered / "quantized/qbbb").is_dir() and (littered / "quantized/.partial-ccc.0123").is_dir()
     assert not (littered / "evaluation/.damaged-ddd").exists()
+
+
+def test_a_process_that_runs_here_is_at_work_however_old_its_sign_of_life(littered):
+    """It may be stopped, or the clock may have been set."""
+    lock = littered / "locks" / "quantized-ccc"
+    lock.mkdir()
+    (lock / "f01.json").write_text(json.dumps(asdict(Owner.me())))
+    os.utime(lock / "f01.json", (1e9, 1e9))
+    found = {one.folder.name for one in waste(littered)}
+    assert "runs-eee" in found and not found & {"quantized-ccc", ".partial-ccc.0123"}
 
 
 def test_records_that_cannot_be_read_may_refer_to_anything(littered, ask):

@@ -12,6 +12,7 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from qig.store import locks
@@ -88,6 +89,32 @@ def test_a_killed_owner_on_this_machine_is_replaced_at_once(tmp_path, monkeypatc
     with Lock(tmp_path, "k") as lock:
         assert lock.held
     victim.join()
+
+
+def test_an_owner_on_this_machine_that_is_stopped_keeps_its_lock_for_as_long_as_it_exists(tmp_path):
+    ready, taken = FORK.Event(), threading.Event()
+    victim = FORK.Process(target=_hold, args=(tmp_path, ready))
+    victim.start()
+    assert ready.wait(30)
+    os.kill(victim.pid, signal.SIGSTOP)
+
+    def wait():
+        with Lock(tmp_path, "k"):
+            taken.set()
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    kept = not taken.wait(4 * locks.SILENCE)
+    os.kill(victim.pid, signal.SIGKILL)
+    assert taken.wait(30) and kept
+    waiter.join()
+    victim.join()
+
+
+def test_a_process_is_told_by_when_it_started():
+    """In ticks since the boot, by psutil's own reckoning; a number used twice is told apart by nothing else."""
+    started = Owner.me().started / os.sysconf("SC_CLK_TCK")
+    assert started == pytest.approx(psutil.Process().create_time() - psutil.boot_time(), abs=1.5)
 
 
 def test_a_number_that_another_process_now_has(tmp_path, monkeypatch):

@@ -122,7 +122,8 @@ def _changed(store: Path) -> int:
 
 def _dead(held: Holder) -> bool:
     """Its process runs no more, or, on another machine, has long given no sign of life."""
-    return (held.owner is not None and held.owner.is_gone) or time.time() - held.pulse / 1e9 > 60 * SILENCE
+    runs = held.owner.runs if held.owner is not None else None
+    return runs is False or (runs is None and time.time() - held.pulse / 1e9 > 60 * SILENCE)
 
 
 def _locks(store: Path) -> list[Path]:

@@ -5,8 +5,9 @@ a prepared folder can be renamed onto an empty one and onto no other. Giving it 
 unlink that one file: a waiter can only remove the owner that it has judged, never one that came meanwhile, and whose
 rename comes first afterwards has the lock.
 
-A dead owner on this machine is known at once. One on another machine is dead when its heartbeat, the record's time of
-change, has not moved for ``SILENCE`` seconds of the waiter's own steady clock; what any clock says does not matter.
+On this machine it is known whether an owner runs: a dead one is replaced at once, one that is only stopped, or too busy
+for its heartbeat, never. One on another machine is dead when its heartbeat, the record's time of change, has not moved
+for ``SILENCE`` seconds of the waiter's own steady clock; what any clock says does not matter.
 """
 
 from __future__ import annotations
@@ -117,10 +118,10 @@ class Lock:
                 continue
             if (other.file, other.pulse) != seen:
                 seen, since = (other.file, other.pulse), now
-            gone = other.owner is not None and other.owner.is_gone
-            if gone or now - since > SILENCE:
+            runs = other.owner.runs if other.owner is not None else None
+            if runs is False or (runs is None and now - since > SILENCE):
                 log.warning("%s: taken over from %s, which %s", self.path.name, other,
-                            "runs no more" if gone else "gives no sign of life")  # fmt: skip
+                            "gives no sign of life" if runs is None else "runs no more")  # fmt: skip
                 with contextlib.suppress(FileNotFoundError):  # another waiter was faster
                     other.file.unlink()
                 continue

@@ -34,9 +34,14 @@ class Owner:
         return cls(socket.gethostname(), _space(), pid, _start(pid) or 0)
 
     @property
+    def runs(self) -> bool | None:
+        """Whether it runs; ``None`` of a process of another machine, where that cannot be known."""
+        return _start(self.pid) == self.started if self.space == _space() else None
+
+    @property
     def is_gone(self) -> bool:
-        """Whether it certainly runs no more. Of a process of another machine that cannot be known."""
-        return self.space == _space() and _start(self.pid) != self.started
+        """Whether it certainly runs no more."""
+        return self.runs is False
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
