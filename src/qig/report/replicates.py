@@ -23,12 +23,14 @@ from qig.errors import StoreError
 from qig.experiment.gather import table_of
 from qig.experiment.spec import Table
 from qig.report.cells import difference, plain
+from qig.report.records import Run
 from qig.report.tables.markdown import pipe
 from qig.report.tables.written import named_by, record, sidecar
 from qig.store.files import write_text
 
 UNITS = {"accuracy": (100, 1, "points"), "nll": (1, 3, "nats")}
 """Factor, digits and unit of what is printed."""
+COMPARED = ("first", "again", "both", "low", "high", "p")
 
 
 def data(first: Path, again: Path) -> tuple[pd.DataFrame, Table]:
@@ -64,17 +66,33 @@ def data(first: Path, again: Path) -> tuple[pd.DataFrame, Table]:
         moved = np.sqrt(np.mean(np.diff(values, axis=0) ** 2) / 2)
         row = {**dict(zip(keys, place, strict=False)), "metric": metric, "runs": values.shape[1], "moved": moved}
         for control in controls:
-            found = {} if arm == control else _differences(values - _values(pair, f"vs_{control}_runs", metric))
+            found = dict.fromkeys(COMPARED, np.nan)
+            if arm != control:
+                found = _differences(values - _values(pair, f"vs_{control}_runs", metric))
             rows.append({**row, "control": control, **found})
     return pd.DataFrame(rows), table
 
 
 def _values(pair: Sequence[tuple[Path, Mapping[str, Any]]], runs: str, metric: str) -> np.ndarray:
     """``[2, seeds]``: of either folder's cell, the runs that it has under this name, in the order of their seeds."""
-    records = [sorted((record(folder, run) for run in cell[runs]), key=lambda found: found["config"]["seed"])
-               for folder, cell in pair]
-    return np.array([[np.mean([task[metric] for task in found["metrics"].values()]) for found in row]
-                     for row in records])
+    records = [sorted((record(folder, run) for run in cell[runs]), key=_seed) for folder, cell in pair]
+    first, again = ([_seed(found) for found in row] for row in records)
+    unread = all(len(set(cell[runs])) == 1 < len(cell[runs]) for _, cell in pair)  # one run for every seed
+    if len(first) != len(again) or (first != again and not unread):
+        (one, cell), (other, _) = pair
+        raise StoreError(f"{cell['arm']}, {runs}: calibration seeds {first} in {one}, {again} in {other}; expected the "
+                         "same ones")
+    return np.array([[_value(found, metric) for found in row] for row in records])
+
+
+def _seed(found: Mapping[str, Any]) -> int:
+    return found["config"]["seed"]
+
+
+def _value(found: Mapping[str, Any], metric: str) -> float:
+    """Mean over what tables combine (``Run.combined``): the benchmarks, or running text where it is alone."""
+    corpus, metrics = Run(Path(), found).corpus, found["metrics"]
+    return float(np.mean([metrics[task][metric] for task in metrics.keys() - {corpus} or metrics]))
 
 
 def _differences(values: np.ndarray) -> dict[str, float]:
@@ -83,7 +101,7 @@ def _differences(values: np.ndarray) -> dict[str, float]:
     found = stats.ttest_1samp(means, 0)
     low, high = found.confidence_interval()
     first, again = values.mean(axis=1)
-    return {"first": first, "again": again, "both": means.mean(), "low": low, "high": high, "p": found.pvalue}
+    return dict(zip(COMPARED, (first, again, means.mean(), low, high, found.pvalue), strict=True))
 
 
 def page(frame: pd.DataFrame, table: Table, command: str) -> str:
