@@ -163,6 +163,17 @@ def test_half_precision_weights_are_quantized_in_float32():
     assert found.dequantize(torch.bfloat16).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("is_symmetric", [False, True])
+def test_sixteen_bit_values_are_the_float32_ones_rounded_once(is_symmetric, dtype):
+    found = quantize_weight(torch.from_numpy(random((16, 128))), WeightGrid(4, is_symmetric, 32))
+    zero = 0 if is_symmetric else found.zero_point.double().repeat_interleave(32, 1)
+    exact = (found.integers.double() - zero) * found.scale.double().repeat_interleave(32, 1)
+    assert torch.equal(found.dequantize(dtype), exact.float().to(dtype))
+    scale = found.scale.to(dtype).repeat_interleave(32, 1)
+    assert not torch.equal(found.dequantize(dtype), (found.integers - zero).to(dtype) * scale)
+
+
 @pytest.mark.parametrize("bits", [2, 4, 6, 8])
 def test_activations_token_by_token(bits):
     x = random((2, 7, 48), seed=2, scale=3)

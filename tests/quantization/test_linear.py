@@ -58,6 +58,22 @@ def test_equalized_candidate(linear, x, setting):
     np.testing.assert_allclose(setting.equalized(linear, scale)(x), expected, rtol=1e-4, atol=2e-4)
 
 
+def test_a_candidate_of_a_sixteen_bit_model_is_divided_before_it_is_rounded(linear):
+    """Q(W s) / s in float32, then once to the model's dtype."""
+    scale, half = torch.linspace(0.3, 3, 48), linear.bfloat16()
+    weight, s = half.weight.float().numpy(), scale.numpy()
+    expected = oracle.fake_weight(weight * s, 3, False, 16).astype(np.float32) / s
+    found = W3A16.equalized(half, scale).weight
+    assert found.dtype == torch.bfloat16 and torch.equal(found, torch.from_numpy(expected).bfloat16())
+    assert W3A16.weight_only(half).weight.dtype == torch.bfloat16
+
+
+def test_the_layer_without_its_integers_computes_the_same(linear, x):
+    quantized = W4A8.nearest(linear).quantized
+    kept, derived = (make(quantized, linear.bias, torch.float32) for make in (W4A8.rounded, W4A8.derived))
+    assert torch.equal(kept(x), derived(x)) and not list(derived.state_dict())
+
+
 def test_quantized_layer_quantizes_activations_and_keeps_integers(linear, x):
     from qig.quantization.grid import quantize_weight
 

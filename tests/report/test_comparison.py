@@ -122,6 +122,13 @@ def test_pairing_follows_sample_ids_not_file_order(store, task_samples):
     assert (row["vs_16bit"], row["vs_16bit_p"]) == (0.0, 1.0)
 
 
+def test_mcnemar_is_of_the_pairs(store):
+    store.run("a", scores=[(1, 1, 1, 1, 1, 1, 0, 0)])
+    store.run("b", scores=[(1, 1, 0, 0, 0, 0, 0, 0)])
+    run, other = load(store, "a", "b")
+    assert comparison([Compared(run, other)]).iloc[0]["vs_16bit_p"] == pytest.approx(1 / 8)  # four to none
+
+
 def test_a_sample_twice_is_refused(store, task_samples):
     store.run("a", samples=task_samples("t", [1, 0]) + task_samples("t", [1]))
     with pytest.raises(EvaluationError, match="'s0' of task 't' twice"):

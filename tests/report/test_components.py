@@ -63,6 +63,31 @@ def test_seeds_alone_are_the_t_test_over_seeds_however_unequal_the_images():
     assert (found.df, found.p) == (pytest.approx(4), pytest.approx(expected.pvalue))
 
 
+def test_seeds_that_move_benchmarks_apart_are_drawn_by_the_mean_of_the_benchmarks():
+    """Twelve questions here and ten there: a seed's effect is the mean of the two, not that of all questions."""
+    effects = {"a": np.array([0.0, 3.0, 1.0]), "b": np.array([1.0, 2.0, -1.0])}
+    values = np.array([effects[stratum] for stratum in STRATA]).T
+    (seeds, clusters), means = by_loops(values), (effects["a"] + effects["b"]) / 2
+    assert clusters == pytest.approx(0) and seeds > 0  # every image of a benchmark says the same
+    found = compare(values, IMAGES, STRATA)
+    error_of_drawn = means.std() / 3**0.5
+    widened = stats.t.ppf(0.975, 2) / stats.norm.ppf(0.975) * seeds**0.5 / error_of_drawn
+    # The least of three seeds fills a resample with odds of 1 in 27.
+    assert found.low == pytest.approx(means.mean() + widened * (means.min() - means.mean()))
+    assert found.high == pytest.approx(means.mean() + widened * (means.max() - means.mean()))
+
+
+def test_few_images_bound_the_degrees_of_freedom_however_many_the_seeds():
+    rng = np.random.default_rng(0)
+    values = 0.4 + np.array([-1.0, 0.2, 0.9]) + 0.05 * rng.standard_normal((9, 1)) + 0.01 * rng.standard_normal((9, 3))
+    rows, columns = values.mean(axis=1), values.mean(axis=0)
+    rest = ((values - rows[:, None] - columns + values.mean()) ** 2).sum() / (8 * 2)
+    seeds, images = 3 * rows.var(ddof=1), 9 * columns.var(ddof=1)
+    df = (seeds + images - rest) ** 2 / (seeds**2 / 8 + images**2 / 2 + rest**2 / 16)
+    assert seeds > rest and 2 < df < 2.1
+    assert compare(values, range(3), resamples=10).df == pytest.approx(df)
+
+
 def test_the_variance_is_unbiased_with_unequal_images():
     """On the average over simulated grids the estimate is the variance that the means have."""
     rng, means, variances = np.random.default_rng(1), [], []

@@ -90,6 +90,18 @@ def test_seeds_alone_are_the_t_test_over_seeds():
     assert found.high - found.low == pytest.approx(2 * half, rel=0.12)
 
 
+@pytest.mark.parametrize(("effects", "confidence"), [((0.1, 0.7), 0.95), ((0.1, 0.5, 0.2), 0.95), ((0.3, -0.2), 0.6)])
+def test_few_seeds_alone_reach_as_far_as_their_extremes_widened_by_students_t(effects, confidence):
+    """The least of S seeds fills a resample with odds of 1 in S^S, which is more than the interval leaves outside."""
+    effects, seeds, level = np.array(effects), len(effects), (1 + confidence) / 2
+    assert seeds**-seeds > 1 - level
+    found = compare(np.tile(effects[:, None], (1, 30)), range(30), confidence=confidence)
+    widened = stats.t.ppf(level, seeds - 1) / stats.norm.ppf(level) * (seeds / (seeds - 1)) ** 0.5
+    mean = effects.mean()
+    assert found.low == pytest.approx(mean + widened * (effects.min() - mean))
+    assert found.high == pytest.approx(mean + widened * (effects.max() - mean))
+
+
 def test_balanced_designs_give_the_mean_squares_of_two_way_random_effects():
     rng = np.random.default_rng(4)
     values = 2 * rng.standard_normal((6, 1)) + rng.standard_normal((1, 15)) + rng.standard_normal((6, 15))
@@ -105,6 +117,13 @@ def test_strata_count_the_same_and_their_variances_add():
     found = compare(np.r_[large, small], range(420), ["a"] * 400 + ["b"] * 20)
     assert found.mean == pytest.approx((large.mean() + small.mean()) / 2)
     assert found.error**2 == pytest.approx((large.var(ddof=1) / 400 + small.var(ddof=1) / 20) / 4)
+    assert found.df == 399 + 19  # each benchmark's mean is estimated
+
+
+def test_three_benchmarks_count_the_same_in_the_interval_too():
+    """Two do not vary; the third has images of 0 and 4, so that its resampled means are 0, 2 and 4."""
+    found = compare([0, 0, 1, 1, 0, 4], range(6), ["a", "a", "b", "b", "c", "c"])
+    assert (found.low, found.high) == (pytest.approx(1 / 3), pytest.approx(5 / 3))
 
 
 def test_an_image_name_in_two_strata_is_two_images():
@@ -172,6 +191,11 @@ def test_no_difference_at_all_and_a_single_image():
     assert single.mean == 0.5 and np.isnan([single.low, single.high, single.error, single.p]).all()
     alike = compare([0.0, 0.0], ["image", "image"])
     assert (alike.mean, alike.low, alike.high, alike.error, alike.p) == (0, 0, 0, 0, 1)
+    for values in ([0.5, 0.0, 1.0], [0.0, 0.0, 0.0]):  # one benchmark of two has a single image
+        found = compare(values, range(3), ["a", "b", "b"])
+        assert found.mean == pytest.approx(values[0] / 2 + sum(values[1:]) / 4)
+        expected = [np.nan] * 4 if any(values) else [0, 0, 0, 1]
+        assert np.array_equal([found.low, found.high, found.error, found.p], expected, equal_nan=True)
     constant = compare(np.ones(6), range(6))
     assert (constant.p, constant.error) == (0, 0)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from qig.errors import ConfigError
 from qig.experiment.spec import Published
 from qig.report.published.consistency import ITEMS, possible, published_consistency, rows
-from qig.report.published.numbers import FILE, check_published, counterpart, numbers
+from qig.report.published.numbers import FILE, Number, check_published, counterpart, numbers
 from qig.report.published.write import write_consistency
 
 
@@ -49,6 +49,30 @@ def test_the_contradictions_are_those_that_are_known():
     worst = frame[(frame["check"] == "average") & (frame["model"] == "qwen2_vl_7b")].iloc[0]
     assert (worst["setting"], worst["method"], worst["printed"], worst["expected"]) == ("w3a16", "mbq", "70.15",
                                                                                         "70.39")
+
+
+def test_an_impossible_accuracy_lies_between_the_two_that_are_named():
+    frame = published_consistency()
+    for line in frame[frame["check"] == "count"].itertuples():
+        near, _, items = line.expected.removesuffix(")").partition(" (of ")
+        below, above = map(float, near.split(" or "))
+        assert int(items) == ITEMS[line.metric] and below < float(line.printed) < above
+        assert above - below == pytest.approx(100 / int(items), abs=1e-4)
+
+
+@pytest.mark.parametrize(("average", "cell", "fits"), [
+    ("70.19", "70.1", True), ("70.22", "70.1", False),  # each of the cells may have been cut off by almost 0.1
+    ("70.2", "70.25", True), ("70.1", "70.25", False), ("70.25", "70.25", True), ("70.27", "70.25", True),
+    ("70.28", "70.25", False), ("70.0", "70.1", True), ("69.8", "70.1", False),
+])
+def test_an_average_may_be_off_by_what_rounding_or_cutting_off_explains(monkeypatch, average, cell, fits):
+    names = ("mmmu_val", "seedbench", "ocrbench", "vizwiz_vqa_val", "scienceqa_img", "textvqa_val")
+    made = tuple(Number("p", "mbq", "T", "m", "w3a16", "mbq", "", metric, value, "")
+                 for metric, value in {**dict.fromkeys(names, cell), "average": average}.items())
+    monkeypatch.setattr("qig.report.published.consistency.numbers", lambda: made)
+    frame = published_consistency()
+    assert frame.attrs["tested"] == {("average", "mbq"): 1}  # over the source's own six
+    assert frame.empty == fits and (fits or frame["expected"].tolist() == [f"{float(cell):.2f}"])
 
 
 def test_averages_are_over_the_cells_of_their_own_row():

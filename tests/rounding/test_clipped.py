@@ -83,6 +83,18 @@ def test_token_weights_decide_the_range():
     assert not torch.allclose(*found)
 
 
+@pytest.mark.parametrize("grid", [(3, False, 4), (3, True, 4)])
+def test_groups_whose_inputs_never_occur_keep_their_range(grid):
+    """All candidates are as good there: none is a reason to clip."""
+    weight, x, token_weights = problem(0)
+    x[:, 4:8] = 0
+    found = clip({"v_proj": weight}, x, token_weights, grid)["v_proj"]
+    nearest = quantize_weight(torch.from_numpy(weight), WeightGrid(*grid))
+    assert torch.equal(found.scale[:, 1], nearest.scale[:, 1])
+    assert torch.equal(found.integers[:, 4:8], nearest.integers[:, 4:8])
+    assert not torch.equal(found.scale[:, 2], nearest.scale[:, 2])
+
+
 def test_queries_and_keys_are_left_alone():
     weight, x, token_weights = problem(1)
     names = {f"self_attn.{name}_proj": weight for name in "qkv"}

@@ -235,6 +235,27 @@ def test_order_of_its_own_and_groups_that_are_renewed_exclude_each_other():
     )
 
 
+@pytest.mark.parametrize("bits", [2, 5, 8])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_inputs_that_know_nothing_of_each_other_are_rounded_to_nearest(bits, symmetric):
+    """Nothing can be made up for; eight bits need all that a byte holds."""
+    weight, grid = torch.from_numpy(problem(11)[0]), WeightGrid(bits, symmetric, 8)
+    energy = torch.linspace(0.5, 3, COLUMNS, dtype=torch.float64).diag()
+    options = {"damping": 0.01, "block": 128, "order_by_activation": False, "static_groups": False}
+    found, nearest = gptq(weight, energy, grid, **options), quantize_weight(weight, grid)
+    for name in ("integers", "scale", "zero_point"):
+        one, other = getattr(found, name), getattr(nearest, name)
+        assert (one is None and other is None) or (one.dtype == other.dtype and torch.equal(one, other))
+
+
+def test_the_damping_is_a_share_of_the_mean_over_inputs_that_occur():
+    """U of H^-1 = U^T U is diagonal where H is: its entries are those of (H + damping)^-1/2."""
+    energy = torch.tensor([4.0, 0.0, 1.0, 0.0, 7.0], dtype=torch.float64)
+    factor = inverse_factor(energy.diag(), 0.5)
+    damped = torch.tensor([4.0, 4.0, 1.0, 4.0, 7.0], dtype=torch.float64) + 0.5 * 4
+    torch.testing.assert_close(factor, damped.rsqrt().diag())
+
+
 def test_fewer_tokens_than_inputs_need_damping():
     weight, x, _, token_weights = problem(0, tokens=10)
     assert_same(run(weight, x, token_weights, (3, False, 8)), least_squares(weight, x, token_weights, (3, False, 8)))

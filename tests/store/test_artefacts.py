@@ -93,6 +93,23 @@ def test_build_that_is_not_resumable_starts_from_an_empty_folder(tmp_path):
     assert not (folder / "old").exists()
 
 
+@pytest.mark.parametrize("times", [(1, 2), (2, 1)])
+def test_of_what_several_owners_left_the_latest_is_gone_on_from_and_other_keys_are_let_be(tmp_path, times):
+    kind = tmp_path / "quantized"
+    for name, seconds in zip((".partial-k.a", ".partial-k.b"), times, strict=True):
+        (kind / name).mkdir(parents=True)
+        (kind / name / "block-0").write_text(str(seconds))
+        os.utime(kind / name, (seconds, seconds))
+    (kind / ".partial-k2.c").mkdir()
+    seen = []
+
+    def resumed(folder):
+        seen.append(((folder / "block-0").read_text(), names(Store(tmp_path), "quantized") - {folder.name}))
+
+    Store(tmp_path).make("quantized", "k", resumed, resumable=True)
+    assert seen == [("2", {".partial-k2.c"})] and names(Store(tmp_path), "quantized") == {"k", ".partial-k2.c"}
+
+
 DAMAGES = ["change", "truncate", "delete", "manifest gone", "manifest broken", "manifest list"]
 
 
@@ -119,6 +136,22 @@ def test_damaged_artefact_is_set_aside_and_made_again(tmp_path, damage, caplog):
 def test_manifest_covers_every_file(tmp_path):
     folder, _ = Store(tmp_path).make("runs", "k", write())
     assert list(json.loads((folder / "MANIFEST.json").read_text())) == ["inner/file.txt"]
+
+
+def test_a_finished_artefact_is_set_aside_for_a_reason_alone(tmp_path):
+    store, asked = Store(tmp_path), []
+
+    def reason(said):
+        return lambda: asked.append(store.holder("runs", "k") is not None) or said
+
+    store.set_aside("runs", "k", reason("of no use"))
+    assert asked == []  # there is none
+    store.make("runs", "k", write())
+    store.set_aside("runs", "k", reason(None))
+    assert store.find("runs", "k") and names(store) == {"k"}
+    store.set_aside("runs", "k", reason("of no use"))
+    assert store.find("runs", "k") is None and names(store) == {".damaged-k"}
+    assert asked == [True, True] and store.holder("runs", "k") is None
 
 
 def _make_slowly(root: str, log: str, barrier) -> None:

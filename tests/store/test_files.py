@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qig.store.files import MANIFEST, disk_trouble, find_damage, write_json, write_manifest, write_text
+from qig.store.files import MANIFEST, disk_trouble, find_damage, part, sha256, write_json, write_manifest, write_text
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,41 @@ def test_two_names_made_one_by_a_flipped_bit(folder):
         manifest.write_text(whole)
 
 
+@pytest.mark.parametrize("way", ["../beside", "inner/../../beside", "absolute"])
+def test_a_manifest_that_vouches_for_what_is_elsewhere_is_damaged(tmp_path, way):
+    """Also where the checksum is right."""
+    beside = tmp_path / "beside"
+    beside.write_text("another's")
+    (tmp_path / "artefact" / "inner").mkdir(parents=True)
+    name = str(beside) if way == "absolute" else way
+    write_json(tmp_path / "artefact" / MANIFEST, {name: sha256(beside)})
+    assert "which is elsewhere" in find_damage(tmp_path / "artefact")
+
+
+def test_a_part_takes_the_place_of_the_one_before_and_of_what_was_left_unfinished(tmp_path):
+    target = tmp_path / "blocks" / "000"
+    for content in ("first", "second"):
+        (tmp_path / "blocks" / "000.tmp").mkdir(parents=True)
+        (tmp_path / "blocks" / "000.tmp" / "half").write_text("killed")
+        with part(target) as folder:
+            (folder / content).write_text(content)
+        assert {file.name for file in target.iterdir()} == {content, MANIFEST} and find_damage(target) is None
+    with pytest.raises(KeyError), part(target) as folder:
+        (folder / "third").write_text("third")
+        raise KeyError
+    assert {file.name for file in target.iterdir()} == {"second", MANIFEST}
+
+
+def while_handled(error: BaseException) -> BaseException:
+    try:
+        try:
+            raise error
+        except BaseException:
+            raise KeyError("what was being written")  # noqa: B904
+    except KeyError as outer:
+        return outer
+
+
 def wrapped(error: BaseException) -> BaseException:
     try:
         try:
@@ -78,6 +113,7 @@ def wrapped(error: BaseException) -> BaseException:
     [
         (OSError(errno.ENOSPC, "No space left on device"), errno.ENOSPC),
         (wrapped(OSError(errno.EROFS, "Read-only file system")), errno.EROFS),
+        (while_handled(OSError(errno.ENOSPC, "No space left on device")), errno.ENOSPC),
         (RuntimeError("I/O error: Disk quota exceeded (os error 122)"), errno.EDQUOT),
         (ConnectionError("the network is down"), None),
         (FileNotFoundError(errno.ENOENT, "No such file"), None),

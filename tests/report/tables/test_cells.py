@@ -10,7 +10,7 @@ from qig.experiment.gather import Found, Row
 from qig.experiment.spec import Table
 from qig.report.metrics import METRICS, rank_agreements
 from qig.report.records import load_run
-from qig.report.statistics import compare
+from qig.report.statistics import compare, power
 from qig.report.statistics.significance import holm
 from qig.report.tables.cells import cells
 from qig.report.tables.winners import winners
@@ -45,6 +45,10 @@ def test_values_and_paired_differences(made):
     # Two questions an image, as fabricated.
     expected = compare(np.subtract(SCORES["QIG"], SCORES["CWE"]), [0, 0, 1, 1, 2, 2, 3, 3])
     assert (qig["vs_CWE_low"], qig["vs_CWE_high"], qig["vs_CWE_p"]) == (expected.low, expected.high, expected.p)
+    mbq, own = by_arm(frame, "MBQ"), compare(np.subtract(SCORES["MBQ"], SCORES["CWE"]), [0, 0, 1, 1, 2, 2, 3, 3])
+    assert power(mbq["vs_CWE_detectable"], own.error, own.df) == pytest.approx(0.8)
+    alone = compare(SCORES["QIG"], [0, 0, 1, 1, 2, 2, 3, 3])
+    assert alone.low < alone.high and (qig["low"], qig["high"]) == (alone.low, alone.high)
     assert math.isnan(by_arm(frame, "CWE")["vs_CWE"])
     assert qig["vs_CWE_runs"] == by_arm(frame, "CWE")["runs"] == "r1"
 
@@ -55,6 +59,19 @@ def test_holm_is_over_the_table_and_references_make_no_claim(made):
     assert [c["vs_CWE_holm"] for c in claims] == holm([c["vs_CWE_p"] for c in claims])
     reference = by_arm(frame, "16 bit")
     assert math.isnan(reference["vs_CWE_holm"]) and math.isnan(reference["rank"]) and reference["vs_CWE"] == 5 / 8
+
+
+def test_holm_is_over_each_control_and_metric_by_itself(made, store):
+    rng = np.random.default_rng(3)
+    rows = []
+    for arm in ("CWE", "MBQ", "QIG", "QIG, permuted"):
+        name = store.run(arm[-8:], scores=[rng.integers(0, 2, 24).tolist()], nll=rng.random(24).tolist())
+        rows.append((arm, {}, name))
+    frame = cells(made(rows, metrics=["accuracy", "nll"], controls=["CWE", "QIG, permuted"]))
+    for _, part in frame.groupby("metric"):
+        for control in ("CWE", "QIG, permuted"):
+            p, corrected = (part[part["arm"] != control][f"vs_{control}_{name}"].tolist() for name in ("p", "holm"))
+            assert len(p) == 3 and corrected == holm(p) != p
 
 
 def test_ranks_are_within_the_other_keys_and_ties_share(made):
@@ -117,6 +134,13 @@ def test_a_run_that_no_seed_changes_counts_once_alone_and_pairs_with_each_seed(m
     assert by_arm(alone, "RTN")["seeds"] == 1
 
 
+def test_likelihoods_are_paired_on_the_samples_that_have_one_in_every_run(made, store):
+    for name, nll in (("c", [0.5, 9.0, None, 4.0]), ("q", [1.0, None, 3.0, 5.0])):
+        store.run(name, nll=nll)
+    line = by_arm(cells(made([("CWE", {}, "c"), ("QIG", {}, "q")], metrics=["nll"])), "QIG", "nll")
+    assert (line["value"], line["samples"], line["vs_CWE"]) == (pytest.approx(3.0), 3, pytest.approx(0.75))
+
+
 def test_a_control_without_the_arms_own_sweep_serves_all_of_it(made):
     rows = [("CWE", {"quant": "a"}, SCORES["CWE"]), ("QIG", {"quant": "a", "nodes": "4"}, SCORES["QIG"]),
             ("QIG", {"quant": "a", "nodes": "8"}, SCORES["MBQ"])]
@@ -143,6 +167,8 @@ def test_several_benchmarks_count_the_same_and_stand_alone_too(made, store):
     frame = cells(made([("CWE", {}, "c"), ("QIG", {}, "q")]))
     values = {line.metric: line.value for line in frame[frame["arm"] == "QIG"].itertuples()}
     assert values == {"accuracy": pytest.approx((0.75 + 0.5) / 2), "accuracy.task0": 0.75, "accuracy.task1": 0.5}
+    differences = {line.metric: line.vs_CWE for line in frame[frame["arm"] == "QIG"].itertuples()}
+    assert differences == {"accuracy": pytest.approx(0.625), "accuracy.task0": 0.75, "accuracy.task1": 0.5}
 
 
 def test_the_best_is_held_against_the_second_best(made):
@@ -151,6 +177,43 @@ def test_the_best_is_held_against_the_second_best(made):
     expected = compare(np.subtract(SCORES["QIG"], SCORES["MBQ"]), [0, 0, 1, 1, 2, 2, 3, 3])
     assert (duel["best"], duel["second"], duel["difference"], duel["p"]) == ("QIG", "MBQ", 2 / 8, expected.p)
     assert (duel["runs"], duel["second_runs"], duel["holm"]) == ("r3", "r2", duel["p"])
+
+
+def test_the_best_of_each_group_is_corrected_for_all_groups_of_its_metric(made, store):
+    rng = np.random.default_rng(1)
+    rows = [(arm, {"quant": quant}, store.run(f"{arm}{quant}", scores=[rng.integers(0, 2, 40).tolist()],
+                                              nll=rng.random(40).tolist()))
+            for quant in "abc" for arm in ("CWE", "MBQ", "QIG")]
+    found = made(rows, columns=["quant"], metrics=["accuracy", "nll"])
+    duels = winners(found, cells(found))
+    assert len(duels) == 6
+    for _, part in duels.groupby("metric"):
+        assert part["holm"].tolist() == holm(part["p"].tolist()) != part["p"].tolist()
+
+
+def test_the_best_on_one_benchmark_is_held_against_the_second_best_on_it(made, store):
+    scores = {"CWE": ([1] * 6, [0, 0, 1, 0]), "QIG": ([1, 0, 1, 0, 0, 1], [1, 1, 1, 0])}
+    found = made([(arm, {}, store.run(arm, scores=values)) for arm, values in scores.items()])
+    duel = winners(found, cells(found)).set_index("metric").loc["accuracy.task1"]
+    expected = compare([1, 1, 0, 0], [0, 0, 1, 1])
+    assert (duel["best"], duel["difference"], duel["low"], duel["high"]) == ("QIG", 0.5, expected.low, expected.high)
+    assert expected.low < expected.high and (duel["p"], expected.error) == (expected.p, 0.5)
+    assert power(duel["detectable"], expected.error, expected.df) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("better", ["RTN", "CWE"])
+def test_a_best_or_second_best_that_no_seed_changes_stands_against_each_seed_of_the_other(made, better):
+    one, other = [1, 1, 1, 0, 1, 1], ([0, 0, 1, 0, 1, 0], [1, 0, 0, 0, 1, 0], [0, 1, 0, 0, 0, 0])
+    if better == "CWE":
+        one, other = [1 - right for right in one], [[1 - right for right in seed] for seed in other]
+    rows = [("RTN", {"seed": str(seed)}, "r0" if seed else one) for seed in range(3)]
+    rows += [("CWE", {"seed": str(seed)}, scores) for seed, scores in enumerate(other)]
+    found = made(rows, over=["seed"], controls=["MBQ"])
+    duel = winners(found, cells(found)).iloc[0]
+    expected = compare(np.subtract(one, other) * (1 if better == "RTN" else -1), [0, 0, 1, 1, 2, 2])
+    assert (duel["best"], duel["difference"], duel["p"]) == (better, expected.mean, expected.p) and expected.seeds == 3
+    same, seeds = ["r0"] * 3, ["r3", "r4", "r5"]
+    assert [duel["runs"].split(), duel["second_runs"].split()] == ([same, seeds] if better == "RTN" else [seeds, same])
 
 
 def test_on_a_single_image_the_best_is_best_and_nothing_is_tested(made, tmp_path):
@@ -183,11 +246,59 @@ def test_rank_agreement_is_spearmans(store):
     assert rank_agreements(one, other)[0] == pytest.approx(expected)
 
 
+def test_numbers_of_whole_runs_are_means_over_the_seeds(made, store):
+    rows = []
+    for arm, seconds in {"CWE": (1.0, 2.0, 6.0), "QIG": (10.0, 20.0, 60.0)}.items():
+        for seed, value in enumerate(seconds):
+            timings = {"calibration": 0.5, "quantization": value, "evaluation": 1.0}
+            rows.append((arm, {"seed": str(seed)}, store.run(f"{arm}{seed}", scores=[[1, 0]], timings=timings)))
+    found = made(rows, over=["seed"], metrics=["calibration_seconds", "rank_agreement", "worst_rank_agreement"])
+    rng = np.random.default_rng(0)
+    for row in found.rows:
+        for values in row.run.sensitivities.weights.values():
+            values[:] = rng.random(len(values))
+    frame = cells(found)
+    assert [by_arm(frame, arm, "calibration_seconds")["value"] for arm in ("CWE", "QIG")] == [3.5, 30.5]
+    assert math.isnan(by_arm(frame, "CWE", "rank_agreement")["value"])
+    weights = {(row.arm, row.point["seed"]): row.run for row in found.rows}
+    agreements = [rank_agreements(weights["QIG", seed], weights["CWE", seed]) for seed in "012"]
+    line, worst = by_arm(frame, "QIG", "rank_agreement"), by_arm(frame, "QIG", "worst_rank_agreement")
+    assert (line["value"], line["seeds"]) == (pytest.approx(np.mean(agreements)), 3)
+    assert worst["value"] == pytest.approx(np.mean([min(found) for found in agreements]))
+
+
+def test_weights_that_are_the_same_for_all_tokens_have_no_ranks(store):
+    one, other = (load_run(store.root, store.run(name)) for name in ("a", "b"))
+    one.sensitivities.weights[0, "attn_in"][:5] = 0.2  # of the first sample
+    assert len(rank_agreements(one, other)) == len(rank_agreements(other, one)) == 7
+    assert METRICS["rank_agreement"].whole(one, other) == pytest.approx(1)
+
+
+def test_integrated_sites_alone_say_how_many_nodes_and_how_complete(store):
+    site = {"block": 0, "site": "attn_in", "exponents": None, "losses": None, "exponent": None, "fallback": None}
+    found = [(4, 0.001), (16, -0.2), (10, 0.1), (None, 0.9), (0, 0.8), (8, None)]
+    sites = [{**site, "estimator": "qig", "nodes": nodes, "completeness": rest} for nodes, rest in found]
+    run = load_run(store.root, store.run("a", sites=sites))
+    read = {name: METRICS[name].whole(run, None) for name in ("nodes", "most_nodes", "completeness")}
+    assert read == {"nodes": 10, "most_nodes": 16, "completeness": 0.2}
+
+
+def test_what_is_better_and_how_large_its_unit_is():
+    better = {name: metric.better for name, metric in METRICS.items() if metric.better}
+    assert better == {"accuracy": 1, "nll": -1, "perplexity": -1, "completeness": -1, "rank_agreement": 1,
+                      "worst_rank_agreement": 1}
+    scaled = {metric.unit: metric.scale for metric in METRICS.values() if metric.scale != 1}
+    assert scaled == {"%": 100, "GiB": 1 / 1024**3, "MiB": 1 / 1024**2}
+
+
 def test_every_metric_reads_a_run(store):
     store.run("a")
     run = load_run(store.root, "a")
     whole = {name: metric.whole(run, run) for name, metric in METRICS.items() if metric.whole}
     assert whole["calibration_seconds"] == 7.5 and whole["completeness"] == 0.001 and whole["nodes"] == 4
+    full = load_run(store.root, store.run("f", quantized=False))
+    assert METRICS["model_bytes"].whole(full, None) == 3 * 2**20
+    assert math.isnan(METRICS["calibration_seconds"].whole(full, None))  # not the 0 seconds of a free method
     assert math.isnan(whole.pop("perplexity"))  # questions have none
     assert all(math.isfinite(value) for value in whole.values())
     text = {"python_docs": {"nll": math.log(20)}}

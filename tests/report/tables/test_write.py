@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import replace
 from threading import Thread
 
+import pandas as pd
 import pytest
 from filelock import FileLock
 
@@ -19,6 +20,7 @@ from qig.report.records import load_run
 from qig.report.render import terminal
 from qig.report.statistics import compare
 from qig.report.tables.latex import escape
+from qig.report.tables.notes import power_line
 from qig.report.tables.write import folder_name, write_experiment
 
 SCORES = {"16 bit & more": [1] * 8, "CWE": [1, 0, 1, 0, 1, 0, 0, 0], "MBQ": [1, 0, 1, 1, 1, 0, 1, 0],
@@ -124,6 +126,41 @@ def test_the_power_line_and_the_winners_are_told(written):
     assert "in 2 of 4 comparisons with CWE the differences have no spread" in text
     assert "A single value is best in 2 column(s) of rivals" in text
     assert [row["best"] for row in lines(written["fake_winners.csv"])] == ["QIG", "QIG"]
+
+
+def test_a_star_and_the_count_of_sure_winners_are_those_of_holms_p(store, tmp_path):
+    """An answer more on four images of twelve has p = 0.039 in each of three settings, on eleven far less."""
+    rows = []
+    for quant in "abc":
+        for arm, scores in {"CWE": [1, 0] * 12, "QIG": [1, 1] * 4 + [1, 0] * 8}.items():
+            rows.append(Row(arm, {"quant": quant}, load_run(store.root, store.run(f"{arm}{quant}", scores=[scores]))))
+    everywhere = [1, 1] * 11 + [1, 0]
+    rows.append(Row("MBQ", {"quant": "a"}, load_run(store.root, store.run("MBQ", scores=[everywhere]))))
+    table = Table("T", "C.", ["arm"], ["accuracy"], ["CWE"], columns=["quant"])
+    written = write_experiment(Found("fake", (), table, rows), tmp_path / "results")
+    frame = {(line["quant"], line["arm"]): line for line in lines(written[0]) if line["vs_CWE_p"]}
+    below = {key: [float(line[f"vs_CWE_{name}"]) < 0.05 for name in ("p", "holm")] for key, line in frame.items()}
+    assert below == {("a", "MBQ"): [True, True], **{(quant, "QIG"): [True, False] for quant in "abc"}}
+    page, document = written[2].read_text(), written[3].read_text()
+    bounds = {key: [100 * float(line[f"vs_CWE_{end}"]) for end in ("low", "high")] for key, line in frame.items()}
+    for key, shown in {("a", "MBQ"): "+45.8\\*", ("b", "QIG"): "+16.7"}.items():
+        low, high = bounds[key]
+        assert 0 < low < high and f"{shown} [{low:+.1f}, {high:+.1f}]" in page
+    assert page.count("\\* [") == 1
+    assert document.count(r"$^{*}$") == 1
+    below = [float(line["p"]) < 0.05 for line in lines(written[1])]
+    assert len(below) == 3 and sum(below) > sum(float(line["holm"]) < 0.05 for line in lines(written[1])) == 1
+    assert "better than the second best in 1 of them" in page
+
+
+def test_the_power_line_has_the_median_and_the_ends_in_the_metrics_unit():
+    frame = pd.DataFrame({"metric": "accuracy", "vs_CWE_holm": [0.1, 0.2, 0.3, 0.4, float("nan")],
+                          "vs_CWE_detectable": [0.01, 0.02, 0.09, float("nan"), 0.5]})
+    found = Found("fake", (), Table("T", "C.", ["arm"], ["accuracy"], ["CWE"]), [])
+    assert power_line(found, frame, "accuracy") == (
+        "Power, accuracy: a true difference to CWE of 2.0 points (median of 3 comparisons; 1.0 to 9.0) would have been "
+        "found with a probability of 80% at the 5% level, before correction; in 1 of 4 comparisons with CWE the "
+        "differences have no spread, so that nothing can be said.")
 
 
 def test_it_says_what_was_measured(found, tmp_path):
