@@ -75,7 +75,7 @@ def test_copies_of_a_question_in_an_image_do_not_add_information():
 def test_copies_of_a_seed_do_not_add_information(values, seeds):
     images = np.arange(len(values)) // 2
     once, copies = (compare(np.tile(values, (n, 1)), images, resamples=200) for n in (1, seeds))
-    assert (copies.error, copies.df) == (pytest.approx(once.error, abs=1e-12), once.df)
+    assert (copies.error, copies.df) == (pytest.approx(once.error, abs=1e-12), pytest.approx(once.df))
     assert (copies.low, copies.high) == (pytest.approx(once.low), pytest.approx(once.high))
 
 
@@ -117,7 +117,10 @@ def test_strata_count_the_same_and_their_variances_add():
     found = compare(np.r_[large, small], range(420), ["a"] * 400 + ["b"] * 20)
     assert found.mean == pytest.approx((large.mean() + small.mean()) / 2)
     assert found.error**2 == pytest.approx((large.var(ddof=1) / 400 + small.var(ddof=1) / 20) / 4)
-    assert found.df == 399 + 19  # each benchmark's mean is estimated
+    welch = stats.ttest_ind(large, -small, equal_var=False)  # the same sum of two means: the noisier one's 19 count
+    assert (found.df, found.p) == (pytest.approx(welch.df), pytest.approx(welch.pvalue))
+    seeds = compare(np.tile(np.r_[large, small], (3, 1)), range(420), ["a"] * 400 + ["b"] * 20, resamples=10)
+    assert (seeds.error, seeds.df) == (pytest.approx(found.error), pytest.approx(found.df))
 
 
 def test_three_benchmarks_count_the_same_in_the_interval_too():
@@ -196,8 +199,19 @@ def test_no_difference_at_all_and_a_single_image():
         assert found.mean == pytest.approx(values[0] / 2 + sum(values[1:]) / 4)
         expected = [np.nan] * 4 if any(values) else [0, 0, 0, 1]
         assert np.array_equal([found.low, found.high, found.error, found.p], expected, equal_nan=True)
-    constant = compare(np.ones(6), range(6))
-    assert (constant.p, constant.error) == (0, 0)
+
+
+@pytest.mark.parametrize(("values", "expected"), [
+    (np.ones(6), 2 / 2**6), (-np.ones((3, 4)), 2 / 2**4), (np.r_[np.ones(5), np.zeros(5)], 2 / 2**5),
+    (np.r_[np.ones(5), -np.ones(5) / 2], 1),
+])  # fmt: skip
+def test_where_no_image_varies_only_their_number_speaks(values, expected):
+    """A standard error of 0 is no certainty: n images all fall on one side by chance with odds of 2 in 2^n."""
+    count = values.shape[-1]
+    strata = ["a"] * count if count < 10 else ["a"] * 5 + ["b"] * 5
+    found = compare(values, range(count), strata, resamples=10)
+    assert (found.error, found.low, found.high) == (0, pytest.approx(found.mean), pytest.approx(found.mean))
+    assert found.p == pytest.approx(expected)
 
 
 def test_what_cannot_be_compared_is_refused():

@@ -80,19 +80,23 @@ def components(values: np.ndarray, layout: Layout) -> Components:
         return Components(mean, known, known, np.nan)
     parts = layout.by_cluster(values - centres[stratum_of])
     correction = (counts / (counts - 1))[layout.stratum]
-    clusters = float((correction * parts.mean(axis=0) ** 2).sum())
-    inner = float((counts - 1).sum())
+    by_stratum = np.bincount(layout.stratum, weights=correction * parts.mean(axis=0) ** 2)
+    clusters = float(by_stratum.sum())
+    # A benchmark of few images or of much spread has its own degrees of freedom: they are not pooled.
+    uncertain = float((by_stratum**2 / (counts - 1)).sum())
+    inner = clusters**2 / uncertain if uncertain else float((counts - 1).sum())
     if seeds == 1:
         return Components(mean, 0.0, clusters, inner)
     effects = parts.sum(axis=1)
     width = np.bincount(layout.cluster, weights=layout.share)
     rest = parts - parts.mean(axis=0) - effects[:, None] * width
-    noise = float((correction * rest**2).sum() / (seeds - 1) / seeds)
+    noises = np.bincount(layout.stratum, weights=(correction * rest**2).sum(axis=0)) / (seeds - 1) / seeds
+    noise = float(noises.sum())
     between = float((effects**2).sum() / (seeds - 1) / seeds)
     # Equal seeds differ by rounding alone.
     if between - noise <= 1e-18 * np.square(values).max():
         return Components(mean, 0.0, clusters, inner)
     total = between - noise + clusters
-    spread = between**2 / (seeds - 1) + noise**2 / ((seeds - 1) * inner) + clusters**2 / inner
+    spread = (between**2 + float((noises**2 / (counts - 1)).sum())) / (seeds - 1) + uncertain
     # Satterthwaite's formula can fall below every part's own degrees of freedom where a part is subtracted.
     return Components(mean, between - noise, clusters, max(total**2 / spread, min(seeds - 1.0, inner)))

@@ -15,7 +15,8 @@ _RESAMPLES_AT_ONCE = 500
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean over seeds and samples with its interval; ``p``: two-sided, that it is 0 (t-test on ``error``, ``df``).
+    """A mean over seeds and samples with its interval; ``p``: two-sided, that it is 0 (t-test on ``error``, ``df``;
+    sign test over images where ``error`` is 0).
 
     NaN where a single image leaves the spread unknown.
     """
@@ -61,12 +62,13 @@ def compare(
     layout = Layout.of(clusters, strata)
     found = components(values, layout)
     low, high = _interval(values, layout, found, confidence, resamples, seed)
-    return Difference(found.mean, low, high, found.error, found.df, _p(found), *values.shape)
+    return Difference(found.mean, low, high, found.error, found.df, _p(found, values, layout), *values.shape)
 
 
-def _p(found: Components) -> float:
-    if found.error == 0:
-        return float(found.mean == 0)
+def _p(found: Components, values: np.ndarray, layout: Layout) -> float:
+    if found.error == 0:  # no image differs from another: what is left is on which side they are
+        sides = np.sign(layout.by_cluster(values).sum(axis=0))
+        return float(stats.binomtest(int((sides > 0).sum()), int((sides != 0).sum())).pvalue) if sides.any() else 1.0
     return float(2 * stats.t.sf(abs(found.mean / found.error), found.df))
 
 
