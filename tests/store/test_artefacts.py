@@ -7,12 +7,14 @@ import json
 import multiprocessing
 import os
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from qig.errors import DataError, StoreError
 from qig.store import Store
+from qig.store.owner import Owner
 
 
 def write(text="content"):
@@ -31,6 +33,19 @@ def names(store: Store, kind="runs") -> set[str]:
     """What lies in the kind's folder, and can be found."""
     folder = store.root / kind
     return {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+
+
+@pytest.mark.parametrize(("started", "left"), [(1, False), (None, True)])
+def test_a_maker_that_was_killed_behind_its_last_step_leaves_no_lock(tmp_path, started, left):
+    """The artefact has its name by then: nobody comes to wait for the lock. One that lives gives it up itself."""
+    store, me = Store(tmp_path), Owner.me()
+    folder, _ = store.make("runs", "k", write())
+    lock = tmp_path / "locks" / "runs-k"
+    lock.mkdir(exist_ok=True)
+    owner = asdict(me if started is None else replace(me, started=started))
+    (lock / "claim.json").write_text(json.dumps(owner))
+    assert store.make("runs", "k", refuse) == (folder, True)
+    assert lock.exists() == left
 
 
 def test_made_once_and_found_again(tmp_path):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from qig.errors import QigError, StoreError
 from qig.store.files import FOLDER_ERRORS, disk_trouble, find_damage, publish
-from qig.store.locks import Holder, Lock, holder
+from qig.store.locks import Holder, Lock, give_up, holder
 
 PARTIAL, DAMAGED = ".partial-", ".damaged-"
 """How the names of folders begin that are not finished, or were set aside."""
@@ -76,6 +76,7 @@ class Store:
         """
         found = self.find(kind, key)
         if found:
+            give_up(self.root / "locks" / f"{kind}-{key}")  # whoever made it may have been killed at its last step
             return found, True
         with self._lock(kind, key) as lock:
             found = self._cleared(kind, key)  # another process may have made it meanwhile

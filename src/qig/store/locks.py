@@ -66,6 +66,15 @@ def holder(lock: Path) -> Holder | None:
     return None
 
 
+def give_up(lock: Path) -> None:
+    """Free a lock that nobody needs any more of an owner that was killed with it; let be where that cannot be known."""
+    with contextlib.suppress(OSError):  # another process was faster, or the store is not to be written
+        held = holder(lock)
+        if held is not None and held.owner is not None and held.owner.is_gone:
+            held.file.unlink()
+            lock.rmdir()
+
+
 class Lock:
     """The lock ``folder/name``, held within a ``with``.
 
