@@ -39,7 +39,7 @@ def abandoned(folder, owner: Owner):
 
 def test_held_within_and_free_afterwards(tmp_path):
     with Lock(tmp_path, "k") as lock:
-        assert lock.held and holder(tmp_path / "k").owner == Owner.me() and not Owner.me().is_gone
+        assert lock.held and holder(tmp_path / "k").owner == Owner.me() and Owner.me().runs is True
     assert list(tmp_path.iterdir()) == []
 
 

@@ -122,7 +122,7 @@ def _changed(store: Path) -> int:
 
 def _dead(held: Holder) -> bool:
     """Its process runs no more, or, on another machine, has long given no sign of life."""
-    runs = held.owner.runs if held.owner is not None else None
+    runs = held.runs
     return runs is False or (runs is None and time.time() - held.pulse / 1e9 > 60 * SILENCE)
 
 

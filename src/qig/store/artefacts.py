@@ -62,7 +62,7 @@ class Store:
 
     def holder(self, kind: str, key: str) -> Holder | None:
         """Who is making an artefact just now; ``None`` if nobody is."""
-        return holder(self.root / "locks" / f"{kind}-{key}")
+        return holder(self._lock_folder(kind, key))
 
     def make(self, kind: str, key: str, build: Callable[[Path], None], *, resumable: bool = False) -> tuple[Path, bool]:
         """The artefact, made by ``build(folder)`` if need be; and whether it was there already.
@@ -76,7 +76,7 @@ class Store:
         """
         found = self.find(kind, key)
         if found:
-            give_up(self.root / "locks" / f"{kind}-{key}")  # whoever made it may have been killed at its last step
+            give_up(self._lock_folder(kind, key))  # whoever made it may have been killed at its last step
             return found, True
         with self._lock(kind, key) as lock:
             found = self._cleared(kind, key)  # another process may have made it meanwhile
@@ -154,9 +154,13 @@ class Store:
     def _unwritable(self, kind: str, key: str, error: OSError) -> StoreError:
         return StoreError(f"{kind} {key} could not be written under {self.root}: {error}")
 
+    def _lock_folder(self, kind: str, key: str) -> Path:
+        return self.root / "locks" / f"{kind}-{key}"
+
     @contextmanager
     def _lock(self, kind: str, key: str) -> Iterator[Lock]:
-        lock = Lock(self.root / "locks", f"{kind}-{key}")
+        folder = self._lock_folder(kind, key)
+        lock = Lock(folder.parent, folder.name)
         try:
             lock.__enter__()
         except OSError as error:

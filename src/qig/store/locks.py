@@ -42,6 +42,11 @@ class Holder:
     owner: Owner | None
     pulse: int
 
+    @property
+    def runs(self) -> bool | None:
+        """Whether the owner runs; ``None`` where that cannot be known."""
+        return None if self.owner is None else self.owner.runs
+
     def __str__(self) -> str:
         return str(self.owner or "an unknown process")
 
@@ -70,7 +75,7 @@ def give_up(lock: Path) -> None:
     """Free a lock that nobody needs any more of an owner that was killed with it; let be where that cannot be known."""
     with contextlib.suppress(OSError):  # another process was faster, or the store is not to be written
         held = holder(lock)
-        if held is not None and held.owner is not None and held.owner.is_gone:
+        if held is not None and held.runs is False:
             held.file.unlink()
             lock.rmdir()
 
@@ -127,7 +132,7 @@ class Lock:
                 continue
             if (other.file, other.pulse) != seen:
                 seen, since = (other.file, other.pulse), now
-            runs = other.owner.runs if other.owner is not None else None
+            runs = other.runs
             if runs is False or (runs is None and now - since > SILENCE):
                 log.warning("%s: taken over from %s, which %s", self.path.name, other,
                             "gives no sign of life" if runs is None else "runs no more")  # fmt: skip
@@ -163,5 +168,5 @@ class Lock:
         """What was prepared by processes that were killed before they had the lock."""
         for left in self.path.parent.glob(f".{self.path.name}.*"):
             other = holder(left)
-            if other is not None and other.owner is not None and other.owner.is_gone:
+            if other is not None and other.runs is False:
                 shutil.rmtree(left, ignore_errors=True)

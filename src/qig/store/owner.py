@@ -38,11 +38,6 @@ class Owner:
         """Whether it runs; ``None`` of a process of another machine, where that cannot be known."""
         return _start(self.pid) == self.started if self.space == _space() else None
 
-    @property
-    def is_gone(self) -> bool:
-        """Whether it certainly runs no more."""
-        return self.runs is False
-
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
 
