@@ -83,6 +83,7 @@ BAD = [
     ("+quant.wieghts=1", "unknown configuration key 'quant.wieghts' (did you mean 'quant.weights'?)"),
     ("sensitivity=null", "the configuration cannot be composed: ValueError: "),
     ("equalization.points=many", "many"),
+    ("evaluation.tasks=qig_digitgrid", "evaluation.tasks is a list: give it as evaluation.tasks=[qig_digitgrid]"),
     ("calibration.samples=0", "calibration.samples=0: expected 1 or more"),
     ("quant.weights.group_size=100", "group_size=100 does not divide"),
     ("rounding=none", "rounding=none keeps weights in 16 bits"),
