@@ -14,8 +14,9 @@ import pytest
 
 import forked
 import qig
-from qig.__main__ import own_checkpoint
+from qig.__main__ import meant_by
 from qig.config import conf_dir
+from qig.errors import ConfigError
 from qig.runner import Prepared
 
 SOURCE = Path(qig.__file__).parents[1]
@@ -71,17 +72,24 @@ def test_files_of_the_users_own_are_choices_like_others(tmp_path):
         (["model=tiny_internvl", "model.path=DIR"], ["model=tiny_internvl", "model.path=DIR"]),
         (["+experiment=first_run", "model.path=DIR"], ["+experiment=first_run", "model.path=DIR"]),
         (["-m", "method=rtn,qig"], ["-m", "method=rtn,qig"]),
+        (["store=~/a=~/b"], [f"store={Path.home()}/a=~/b"]),
     ],
 )
-def test_a_path_alone_is_a_checkpoint_of_the_users_own(given, meant):
-    assert own_checkpoint(given) == meant
+def test_a_path_alone_is_a_checkpoint_of_the_users_own_and_home_is_home(given, meant):
+    assert meant_by(given) == meant
+
+
+@pytest.mark.parametrize("flags", [["-m", "--cfg", "job"], ["--multirun", "-c", "job"]])
+def test_a_sweep_is_not_shown_as_one_job(flags):
+    with pytest.raises(ConfigError, match=f"--cfg shows one job: leave {flags[0]} out"):
+        meant_by(["method=rtn", *flags])
 
 
 BAD = [
     ("method=qgi", "qgi"),
     ("quant.wieghts=1", "wieghts"),
     ("+quant.wieghts=1", "unknown configuration key 'quant.wieghts' (did you mean 'quant.weights'?)"),
-    ("sensitivity=null", "the configuration cannot be composed: ValueError: "),
+    ("sensitivity=null", "of a group a name is chosen, such as tracking=none, method=rtn; got NoneType"),
     ("equalization.points=many", "many"),
     ("evaluation.tasks=qig_digitgrid", "evaluation.tasks is a list: give it as evaluation.tasks=[qig_digitgrid]"),
     ("calibration.samples=0", "calibration.samples=0: expected 1 or more"),
@@ -89,11 +97,14 @@ BAD = [
     ("rounding=none", "rounding=none keeps weights in 16 bits"),
     ("model=hf", "model.path has no default"),
     ("calibration=mixture", "calibration.parts.captions.path has no default"),
+    ("model.path=", "model.path is empty"),
+    ("hydra.run.dir=/dev/null/job", "Not a directory: '/dev/null/job'"),
+    ("evaluation.tasks=[MMMU_val]", "unknown task 'MMMU_val' (did you mean 'mmmu_val'?)"),
     ("model.path=/no/such/checkpoint", "'/no/such/checkpoint' does not exist"),
     ("model.path=owner/name", "'owner/name' is no local directory"),
     ("store=/dev/null/store", "cannot be created"),
     ("store=", "store is empty"),
-    ("device=toaster", "device='toaster' cannot be used"),
+    ("device=toaster", "unknown device 'toaster'; choose from: auto, cpu, cuda"),
 ]
 
 

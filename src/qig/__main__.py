@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -27,6 +28,7 @@ from qig.store import disk_trouble
 from qig.tracked import tracked
 
 log = logging.getLogger(__name__)
+HOME = re.compile(r"(?<==)~/")
 
 
 @hydra.main(config_path=str(conf_dir()), config_name="config")
@@ -59,8 +61,18 @@ def _refuse_secrets(config: Config) -> None:
         raise
 
 
-def own_checkpoint(arguments: Sequence[str]) -> list[str]:
-    """``model.path=DIR`` without a choice of ``model`` means a checkpoint of the user's own: ``model=hf`` is added."""
+def meant_by(arguments: Sequence[str]) -> list[str]:
+    """The words as Hydra wants them: ``~/`` behind = is the user's home, which no shell replaces there.
+
+    ``model.path=DIR`` without a choice of ``model`` means a checkpoint of the user's own: ``model=hf`` is added.
+
+    Raises:
+        ConfigError: a sweep is to be shown, which Hydra does for single jobs.
+    """
+    flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    if flags and any(argument in ("-c", "--cfg") for argument in arguments):
+        raise ConfigError(f"--cfg shows one job: leave {flags[0]} out; what a sweep would run says plan=true")
+    arguments = [HOME.sub(os.path.expanduser("~/"), argument, count=1) for argument in arguments]
     keys = [argument.partition("=")[0] for argument in arguments]
     own = "model.path" in keys and not {"model", "+experiment"} & set(keys)
     return [*arguments, "model=hf"] if own else list(arguments)
@@ -74,7 +86,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing and exiting by itself
     try:
         refuse_in_words(sys.argv[1:])
-        sys.argv[1:] = own_checkpoint(sys.argv[1:])
+        sys.argv[1:] = meant_by(sys.argv[1:])
         # The list is what a configuration may name.
         with execution_whitelist(["qig.*", "hydra.*", "hydra_plugins.*", "logging.*"]), stoppable():
             job()
@@ -93,7 +105,8 @@ def message(error: Exception) -> str | None:
     told = str(error) if isinstance(error, QigError) else trouble(error)
     if told is not None:
         return masked(told)
-    disk = error if isinstance(error, PermissionError) else disk_trouble(error)
+    folder = isinstance(error, (PermissionError, FileExistsError, NotADirectoryError))
+    disk = error if folder else disk_trouble(error)
     return None if disk is None else str(disk)  # outside the store: the job's own folder, its log
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from qig.accelerator import idle_card, ruled_out
-from qig.errors import ConfigError, QigError
+from qig.errors import ConfigError, QigError, choices
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from qig.config.schema import Evaluation
 
 log = logging.getLogger(__name__)
+
+KINDS = ("auto", "cpu", "cuda", "hpu", "mps", "mtia", "npu", "xpu")
 
 
 def check_evaluation(evaluation: Evaluation, device: str) -> None:
@@ -59,6 +61,9 @@ def device_name(configured: str) -> str:
     except (RuntimeError, AssertionError, TypeError) as error:  # the last: no float64
         if configured == "auto":
             return _processor()
+        kind = configured.partition(":")[0]
+        if kind not in KINDS:
+            raise ConfigError(choices(configured, KINDS, "device")) from error
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"device={configured!r} cannot be used ({reason}); choose auto, cpu, or one that is there"

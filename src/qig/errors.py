@@ -76,5 +76,6 @@ def meant(got: object, options: Iterable[str]) -> str:
     """`` (did you mean 'qig'?)``, or nothing where no option is near."""
     import difflib
 
-    near = difflib.get_close_matches(str(got), options, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    spelt = {option.lower(): option for option in options}
+    near = difflib.get_close_matches(str(got).lower(), spelt, n=1)
+    return f" (did you mean {spelt[near[0]]!r}?)" if near else ""

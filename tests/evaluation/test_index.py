@@ -136,3 +136,10 @@ def test_lmms_eval_is_imported_only_where_it_evaluates(tmp_path):
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
         assert "imported []" in done.stdout, done.stderr
     assert "did you mean 'chartqa'" in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"task: [one", b"task: \x00", b"task: \xff"])
+def test_a_file_that_is_no_yaml_is_named(tmp_path, content):
+    (tmp_path / "broken.yaml").write_bytes(content)
+    with pytest.raises(EvaluationError, match=r"broken\.yaml is no YAML: "):
+        index.names_in(str(tmp_path))

@@ -5,7 +5,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from qig.errors import ConfigError
-from qig.experiment.jobs import jobs
+from qig.experiment.jobs import jobs, warn_of_replaced
 
 
 def hydras(params, arguments):
@@ -51,3 +51,19 @@ def test_a_parameter_of_the_experiment_is_a_key_of_the_table_even_when_one_value
 def test_what_cannot_be_listed_is_refused(arms, arguments, said):
     with pytest.raises(ConfigError, match=said):
         jobs({}, arms, arguments)
+
+
+def test_a_word_that_every_arm_replaces_is_warned_of(caplog):
+    arms = {"A": "method=awq", "Q": "method=qig seed=1"}
+    warn_of_replaced(arms, ["+experiment=x", "seed=3", "quant=w4a8"])
+    warn_of_replaced({}, ["method=rtn"])
+    assert not caplog.records
+    warn_of_replaced(arms, ["method=rtn,gptq", "seed=3"])
+    assert [record.getMessage() for record in caplog.records] == [
+        "method=rtn,gptq changes nothing: every arm sets method. Arms are chosen with 'hydra.sweeper.only=[A]'"
+    ]
+
+
+def test_an_empty_sweep_is_refused():
+    with pytest.raises(ConfigError, match=r"seed=range\(3,0\): expected at least one value"):
+        jobs({}, {}, ["seed=range(3,0)"])

@@ -11,7 +11,7 @@ import pytest
 
 import forked
 import qig
-from qig.__main__ import own_checkpoint
+from qig.__main__ import meant_by
 
 
 def samples_of(run: Path) -> list[dict]:
@@ -23,7 +23,7 @@ def samples_of(run: Path) -> list[dict]:
 @pytest.mark.parametrize("model", ["tiny_qwen2_vl", "tiny_llava_onevision", "tiny_internvl"])
 def test_the_framework_evaluates_it_like_its_run(model, exported, make_run):
     export = exported(model, "w3a16")
-    run = make_run(*own_checkpoint([f"model.path={export.folder}", "method=none"]))
+    run = make_run(*meant_by([f"model.path={export.folder}", "method=none"]))
     assert samples_of(run) == samples_of(export.run)
     record = json.loads((run / "record.json").read_text())
     assert record["method"] == record["config"]["quant"]["name"] == "stored"

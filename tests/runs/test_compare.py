@@ -26,3 +26,9 @@ def test_runs_on_other_samples_are_not_compared(store, ask):
     store.run("bbb", scores=[ONE[:4]])
     status, told = ask("compare", "aaa", "bbb")
     assert status == 1 and "were evaluated on different samples" in told
+
+
+def test_a_run_is_not_compared_with_itself(store, ask):
+    store.run("aaa", scores=[ONE])
+    status, told = ask("compare", "aaa", "a")
+    assert status == 1 and "aaa and a are one run, aaa: expected two" in told

@@ -90,3 +90,9 @@ def test_the_table_stays_as_wide_as_it_is(store, ask):
         store.run(run * 3, config={"calibration.path": f"/data/{number}" * 40})
     longest = apart(ask("list")[1])["aaa"]
     assert len(longest) == 60 and longest.startswith("calibration.path=/data/0") and longest.endswith("…")
+
+
+def test_a_value_that_no_run_has_is_answered_with_those_that_are_there(three, ask):
+    status, told = ask("list", "method=RTN")
+    assert status == 0 and "unknown method 'RTN' (did you mean 'rtn'?); choose from: " in told
+    assert "unknown" not in ask("list", "method=rtn")[1]

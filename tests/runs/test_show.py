@@ -39,3 +39,9 @@ def test_a_beginning_of_several_runs_and_a_torn_job_are_told(store, ask, tmp_pat
         (tmp_path / "job" / "run.json").write_text(text)
         status, told = ask("show", str(tmp_path / "job"))
         assert status == 1 and "unreadable job files" in told and "Traceback" not in told
+
+
+def test_an_empty_id_is_said_to_be_empty(store, ask):
+    store.run("abcdef")
+    status, told = ask("show", "")
+    assert status == 1 and "the run's id is empty" in told

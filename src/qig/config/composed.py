@@ -19,13 +19,13 @@ from omegaconf.errors import OmegaConfBaseException
 from qig.config import conf_dir, own, register
 from qig.config.naming import method_name
 from qig.config.schema import Config
+from qig.config.told import reworded
 from qig.errors import ConfigError, choices
 
 COMPOSES = {"compose_config", "load_configuration", "load_sweep_config"}
 """Methods of Hydra's within which a configuration is composed, and nothing else is done."""
 APPEND = re.compile(r"^To append to your config use \+(?!hydra).*\n?", re.MULTILINE)
 """Hydra's advice for a key that the schema lacks, which :func:`typed` would refuse."""
-ONE_OF_A_LIST = re.compile(r"Error merging override \+*(\S+?)=(.*)\nInvalid value assigned: \w+ is not a ListConfig")
 ABSENT = re.compile(r"(?:Missing mandatory value|missing mandatory value: \S+\s+full_key): (\S+)")
 
 
@@ -55,11 +55,10 @@ def trouble(error: Exception) -> str | None:
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
         told = f"{error}{cause}"
-        if listed := ONE_OF_A_LIST.search(told):
-            return f"{listed[1]} is a list: give it as {listed[1]}=[{listed[2]}]"
-        return APPEND.sub("", told)
+        return reworded(error, told) or APPEND.sub("", told)
     if any(frame.f_code.co_name in COMPOSES for frame, _ in traceback.walk_tb(error.__traceback__)):
-        return f"the configuration cannot be composed: {type(error).__name__}: {error}"
+        plain = f"the configuration cannot be composed: {type(error).__name__}: {error}"
+        return reworded(error, plain) or plain
     return None
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from qig.config.bounds import at_least, check_finite, within
 from qig.config.calibration_rules import check_calibration
 from qig.config.schema import (
+    GROUPS,
     ClippedRounding,
     Config,
     Equalization,
@@ -16,6 +17,7 @@ from qig.config.schema import (
     GridEqualization,
     LearnedEqualization,
     ModalityGradientSensitivity,
+    NoEqualization,
     PerturbationSensitivity,
     QigSensitivity,
     SmoothQuantEqualization,
@@ -51,6 +53,7 @@ def check_text_only(config: Config, because: str) -> None:
 def check(config: Config) -> None:
     """Raises ConfigError for the first rule that is broken."""
     check_finite("", asdict(config))
+    _check_kinds(config)
     for name, value in (("seed", config.seed), ("evaluation.seed", config.evaluation.seed)):
         within(name, value, 0, 2**32 - 1)  # NumPy's seeds
     within("model.outliers.seed", config.model.outliers.seed, 0, 2**63 - 1)
@@ -85,6 +88,17 @@ def check(config: Config) -> None:
         at_least("threads", config.threads, 1)
     if not 0 <= config.model.outliers.sigma <= 10:  # beyond, a scale leaves float32's range
         raise ConfigError(f"model.outliers.sigma={config.model.outliers.sigma}: expected 0 (none) to 10")
+
+
+def _check_kinds(config: Config) -> None:
+    """A ``kind`` set by itself would run one method with another one's options and under its name."""
+    for group in ("sensitivity", "equalization", "rounding", "calibration"):
+        chosen, kinds = getattr(config, group), GROUPS[group]
+        if chosen.kind not in kinds:
+            raise ConfigError(choices(chosen.kind, kinds, f"{group}.kind"))
+        if type(chosen) is not kinds[chosen.kind]:
+            key = f"{group}.kind={chosen.kind}"
+            raise ConfigError(f"{key} alone leaves another choice's options: {group}={chosen.kind} is that choice")
 
 
 def _check_quant(config: Config) -> None:
@@ -138,6 +152,13 @@ def _check_equalization(equalization: Equalization) -> None:
     for site in equalization.sites:
         if site not in SITES:
             raise ConfigError(choices(site, SITES, "equalization site"))
+    if len(set(equalization.sites)) < len(equalization.sites):
+        raise ConfigError(f"equalization.sites={equalization.sites}: a site is given more than once")
+    if not isinstance(equalization, NoEqualization) and not equalization.sites:
+        raise ConfigError(
+            f"equalization.sites is empty: nothing would be scaled; expected some of {', '.join(SITES)}, or "
+            "equalization=none"
+        )
     if isinstance(equalization, SmoothQuantEqualization) and not 0 <= equalization.alpha <= 1:
         raise ConfigError(f"equalization.alpha={equalization.alpha}: expected 0 (weights alone) to 1 (inputs alone)")
     if isinstance(equalization, GridEqualization):

@@ -13,6 +13,7 @@ from qig.config.schema import (
     Config,
     GridEqualization,
     ModalityGradientSensitivity,
+    NearestRounding,
     NoEqualization,
     Quant,
     Rounding,
@@ -47,8 +48,8 @@ def baseline(config: Config, method: str) -> Config:
     config = deepcopy(config)
     if method == "none":
         config.quant = Quant("fp16", None, None, config.quant.linears)
-        return neutral(config, "none", Rounding("none"))
-    return neutral(config, "rtn", Rounding("nearest"))
+        return neutral(config, "none", NearestRounding("none"))
+    return neutral(config, "rtn", NearestRounding("nearest"))
 
 
 def neutral(config: Config, method: str, rounding: Rounding) -> Config:

@@ -61,10 +61,17 @@ def names_in(folder: str) -> set[str]:
 
 @cache
 def read(file: Path) -> dict[str, Any]:
-    """A task's configuration with what it includes; references to functions are None."""
+    """A task's configuration with what it includes; references to functions are None.
+
+    Raises:
+        EvaluationError: the file is no YAML.
+    """
     import yaml
 
-    config = yaml.load(file.read_text(), _loader())
+    try:
+        config = yaml.load(file.read_text(), _loader())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise EvaluationError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict):
         return {}
     included = config.pop("include", None) or []

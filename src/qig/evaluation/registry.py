@@ -37,8 +37,9 @@ def check_tasks(tasks: list[str], beside: str | None = None) -> None:
             continue
         if task not in users and (task.startswith("qig_") or index.find(task) is None):
             # lmms-eval has 2,000 names, so only the near ones are shown.
-            near = difflib.get_close_matches(task, [] if task.startswith("qig_") else index.all_names(), n=8)
-            raise EvaluationError(choices(task, {*own, *users, *near}, "task"))
+            near = difflib.get_close_matches(task.lower(), [] if task.startswith("qig_") else index.all_names(), n=8)
+            others = "" if near else " (and lmms-eval's: python -m lmms_eval --tasks list)"
+            raise EvaluationError(choices(task, {*own, *users, *near}, "task") + others)
         for name, config in index.tasks_of(task, beside).items():
             check_judged_here(name, [metric.get("metric") for metric in config.get("metric_list") or []])
 

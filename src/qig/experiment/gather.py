@@ -17,7 +17,7 @@ from qig.config.composed import Composer, composing, typed_job
 from qig.config.schema import Config
 from qig.config.validation import resolve
 from qig.errors import ConfigError, StoreError, choices
-from qig.experiment.jobs import Job, jobs
+from qig.experiment.jobs import Job, jobs, warn_of_replaced
 from qig.experiment.spec import Table, chosen_arms, read_figures, read_table
 from qig.experiment.sweeper import plain
 from qig.models import checkpoint
@@ -126,6 +126,7 @@ def gather(name: str, overrides: Sequence[str] = ()) -> Found:
         ConfigError: two of its jobs fall into one cell.
         StoreError: some are missing; names them, and the command that makes them.
     """
+    warn_of_replaced(arms_of(name, overrides), overrides)
     planned = plan(name, overrides)
     foreseen = [Foreseen.of(one.job, one.config, one.keys.run) for one in planned]
     table = checked_table(table_of(name, overrides), name, foreseen)

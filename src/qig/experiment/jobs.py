@@ -7,6 +7,7 @@ replaces the parameter of the same key; an arm stays what it is.
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from qig.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ def jobs(params: Mapping[str, Any], arms: Mapping[str, Any], arguments: Sequence
     """All jobs, in the order of the parameters' product, then of the arms.
 
     Raises:
-        ConfigError: an arm is no text, or a sweep is none that can be listed (such as ``interval``).
+        ConfigError: an arm is no text, or a sweep is none that can be listed (such as ``interval``) or is empty.
     """
     spanned = parsed([f"{key}={value}" for key, value in params.items()]) | parsed(arguments)
     alternatives = {name: parsed(_words(name, text)) for name, text in arms.items()} or {None: {}}
@@ -47,6 +50,15 @@ def jobs(params: Mapping[str, Any], arms: Mapping[str, Any], arguments: Sequence
                 where |= {key: value for key, value in inner.items() if len(own[key]) > 1}
                 found.append(Job(name, overrides, tuple(where.items())))
     return found
+
+
+def warn_of_replaced(arms: Mapping[str, Any], arguments: Sequence[str]) -> None:
+    """Say which words of the command line change nothing, since every arm sets the same key."""
+    given, set_by = parsed(arguments), [parsed(_words(name, text)) for name, text in arms.items()]
+    for key, values in given.items():
+        if set_by and all(key in own for own in set_by):
+            log.warning("%s=%s changes nothing: every arm sets %s. Arms are chosen with 'hydra.sweeper.only=[%s]'",
+                        key, ",".join(values), key, next(iter(arms)))  # fmt: skip
 
 
 def _words(name: str, text: Any) -> list[str]:
@@ -78,6 +90,8 @@ def parsed(words: Sequence[str]) -> dict[str, list[str]]:
             found[key] = [override.get_value_element_as_str()]
         elif override.is_discrete_sweep():
             found[key] = list(override.sweep_string_iterator())
+            if not found[key]:
+                raise ConfigError(f"{override.input_line}: expected at least one value")
         else:
             raise ConfigError(f"{override.input_line}: expected single values, such as {key}=a,b")
     return found

@@ -17,7 +17,7 @@ from qig.config.composed import Composer
 from qig.config.schema import Config
 from qig.config.threads import available_threads
 from qig.experiment import launchers
-from qig.experiment.jobs import jobs
+from qig.experiment.jobs import jobs, warn_of_replaced
 from qig.experiment.launchers import check_installed
 from qig.experiment.launching import (
     SweepJob,
@@ -80,6 +80,7 @@ class ArmSweeper(BasicSweeper):
             JobsFailed: some have failed; the others are done.
         """
         self._arguments = arguments
+        warn_of_replaced(self.arms, arguments)
         batches = [[self._with_threads(words) for words in batch]
                    for batch in self.split_arguments([], self.max_batch_size)]
         number = count(0)

@@ -64,6 +64,8 @@ def _located(path: str) -> Path:
         from qig.models import packaged
 
         return packaged.checkpoint_dir(path.removeprefix(PACKAGED))
+    if not path.strip():
+        raise ModelError("model.path is empty (a variable that is not set?): expected a directory or a hub id")
     directory = Path(path).expanduser()
     if directory.is_dir():
         if not (directory / "config.json").is_file():

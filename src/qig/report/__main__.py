@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="qig-report", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="an experiment, published_consistency, all, or the folder of a run or sweep")
-    parser.add_argument("overrides", nargs="*", help="as given to qig -m, such as model=tiny_internvl")
+    parser.add_argument("overrides", nargs="*", default=[], help="as given to qig -m, such as model=tiny_internvl")
     parser.add_argument("--figures", type=int, default=1,
                         help="of a folder: at most so many token sensitivity figures (default: 1)")
     parser.add_argument("--to", type=Path, help="of an experiment: folder of all results (default: results); "

@@ -8,6 +8,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from qig.errors import ConfigError
 from qig.report.comparison import Compared, check_paired, comparison
 from qig.report.differing import flatten
 from qig.report.records import Run
@@ -23,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     first, second = (find_run(name, options.store) for name in (options.a, options.b))
+    if first.id == second.id:
+        raise ConfigError(f"{options.a} and {options.b} are one run, {first.id}: expected two")
     print(tabulate(_rows(first, second), headers=("", first.id[:10], second.id[:10]), disable_numparse=True))
     print()
     check_paired(first, second)

@@ -35,6 +35,10 @@ def run(options: argparse.Namespace) -> int:
     if rows:
         print(tabulate(rows, headers="keys", disable_numparse=True))
     print(f"{len(rows)} of {len(runs)} runs in {options.store}")
+    for key, value in conditions.items():
+        there = sorted({_word(values(one)[key]) for one in runs if key in values(one)})
+        if there and not any(_holds(one, {key: value}) for one in runs):
+            print(f"  {choices(value, there, key)}")
     for problem in problems:
         print(f"  unreadable: {problem}")
     return 0

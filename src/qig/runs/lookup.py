@@ -29,6 +29,8 @@ def find_run(run: str, store: Path) -> Run:
     Raises:
         StoreError: no such run, several that begin so, or one that has not finished.
     """
+    if not run:
+        raise StoreError("the run's id is empty (a variable that is not set?)")
     folder = Path(run)
     if (folder / RUN_FILE).is_file():
         left = read_job(folder)
@@ -40,7 +42,7 @@ def find_run(run: str, store: Path) -> Run:
             raise StoreError(f"{folder} holds no record.json: expected a finished run's folder, or its id")
         store, run = folder.absolute().parents[1], folder.name
     runs = store / "runs"
-    begun = [entry.name for entry in runs.glob("*") if entry.name.startswith(run) and run]
+    begun = [entry.name for entry in runs.glob("*") if entry.name.startswith(run)]
     if not (runs / run).is_dir() and begun:
         if len(begun) > 1:
             raise StoreError(f"{run!r} is the beginning of {len(begun)} runs: {', '.join(sorted(begun)[:5])}")

@@ -111,8 +111,11 @@ def test_an_image_that_cannot_be_read_costs_its_group(coco, ten, processor_of, n
 
 def test_missing_parts_are_told_at_once(coco, ten, texts):
     config = mixture(4, {"a": 1, "b": 1}, a=coco.config("/nowhere.json"), b=texts)
-    with pytest.raises(DataError, match=r"'/nowhere\.json' cannot be read"):
+    with pytest.raises(DataError, match=r"^calibration\.parts\.a\.path='/nowhere\.json' cannot be read"):
         check_available(config)
+    few = FewShotCalibration("few_shot", 4, 0, 1000, 0.0, 2, coco.config("/nowhere.json"))
+    with pytest.raises(DataError, match=r"^calibration\.of\.path='/nowhere\.json' cannot be read"):
+        check_available(few)
     with pytest.raises(DataError, match="has 9 samples, but 10 are asked for"):
         samples_of(InterleavedCalibration("interleaved", 5, 0, 1000, 0.0, 3, replace(DIGITS), texts))
 

@@ -17,7 +17,9 @@ from qig.errors import DataError
 
 
 class CalibrationSet(ABC):
-    """A kind of set. ``inner``: the sets that it is made of, by name."""
+    """A kind of set. ``inner``: the sets that it is made of, by name; ``part_of``: where these are in its options."""
+
+    part_of = ""
 
     def __init__(self, config: Calibration, inner: Mapping[str, CalibrationSet]) -> None:
         self.config = config
@@ -29,8 +31,11 @@ class CalibrationSet(ABC):
 
     def check_available(self) -> None:
         """Raises DataError if files, folders or columns are absent."""
-        for part in self.inner.values():
-            part.check_available()
+        for name, part in self.inner.items():
+            try:
+                part.check_available()
+            except DataError as error:  # a set names its keys as if it were the whole
+                raise DataError(str(error).replace("calibration.", f"calibration.{self.part_of}{name}.")) from error
 
     def content_hash(self) -> str:
         """SHA-256 over everything that ``read`` yields, images as they are encoded."""
