@@ -2,11 +2,16 @@
 
 import errno
 import json
+import os
 import shutil
+import subprocess
+import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
+import qig
 from qig.commands import told
 from qig.errors import StoreError
 from qig.models.tiny import checkpoint_dir
@@ -82,3 +87,13 @@ def test_numbers_that_cannot_be_are_told(tmp_path, capsys):
     assert left.value.code == 2 and "--repeats 0, --tokens 16: expected 1 or more" in capsys.readouterr().err
     assert layer_error(["--sigmas", "-1", "--models", "tiny_internvl", "--output", str(tmp_path)]) == 1
     assert "sigma" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", ["qig.export nowhere --to out", "qig.runs show nowhere", "qig.report nothing"])
+def test_a_mistake_is_told_before_anything_heavy_is_imported(tmp_path, words):
+    command = [sys.executable, "-X", "importtime", "-m", *words.split()]
+    places = os.environ | {"PYTHONPATH": str(Path(qig.__file__).parents[1])}
+    found = subprocess.run(command, cwd=tmp_path, env=places, capture_output=True, text=True)
+    imported = {line.rpartition("|")[2].strip() for line in found.stderr.splitlines()}
+    assert found.returncode == 1 and "qig.errors" in imported
+    assert not {"torch", "transformers", "lmms_eval", "matplotlib"} & imported

@@ -45,10 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> str:
-    from qig.environment import quiet
     from qig.export.source import open_source
 
-    source = open_source(options.run, options.store)
+    source = open_source(options.run, options.store)  # before torch is imported, so that a typo is told at once
+    from qig.environment import quiet
+
     quiet()
     from qig.export.tensors import Plan
     from qig.export.verify import verify
