@@ -46,11 +46,12 @@ def _key(told: str) -> tuple[str, str]:
     word = OVERRIDE.search(told)
     if word:
         return word["key"], word["value"]
-    return FULL_KEY.search(told)[1], ""
+    place = FULL_KEY.search(told)
+    return place[1] if place else "a value", ""
 
 
 def _conversion(found: re.Match, told: str) -> str:
-    (key, value), kind = _key(told), found["kind"] or "bool"
+    (key, value), kind = _key(told), found["kind"]
     empty = "; nothing is null" if not value and OVERRIDE.search(told) else ""
     return f"{key}={value or found['value']}: expected {EXPECTED.get(kind, kind)}{_or_null(key)}{empty}"
 
@@ -73,8 +74,8 @@ def _one_of_a_list(_found: re.Match, told: str) -> str:
 
 
 def _section(found: re.Match, told: str) -> str:
-    key, _ = _key(told)
-    names = [f"{key}.{one.name}" for one in fields(getattr(schema, found[1]))]
+    (key, _), kind = _key(told), getattr(schema, found[1], None)
+    names = [f"{key}.{one.name}" for one in fields(kind)] if is_dataclass(kind) else [f"{key}.NAME"]
     return f"{key} is no single value: set {', '.join(names)}"
 
 
@@ -86,7 +87,8 @@ def _of_null(found: re.Match, _told: str) -> str:
 
 
 def _unknown_key(found: re.Match, told: str) -> str:
-    key, kind = FULL_KEY.search(told)[1], getattr(schema, found["kind"], None)
+    place, kind = FULL_KEY.search(told), getattr(schema, found["kind"], None)
+    key = place[1] if place else found["name"]
     group, _, rest = key.partition(".")
     owners = {name for name, one in GROUPS.get(group, {}).items() if rest in {each.name for each in fields(one)}}
     files = sorted(conf_dir().glob(f"{group}/*.yaml")) if owners else []
