@@ -53,15 +53,12 @@ def _key(told: str) -> tuple[str, str]:
 def _conversion(found: re.Match, told: str) -> str:
     (key, value), kind = _key(told), found["kind"]
     empty = "; nothing is null" if not value and OVERRIDE.search(told) else ""
-    return f"{key}={value or found['value']}: expected {EXPECTED.get(kind, kind)}{_or_null(key)}{empty}"
-
-
-def _or_null(key: str) -> str:
-    return ", or null" if key in _nullable(Config) else ""
+    null = ", or null" if _keys().get(key) else ""
+    return f"{key}={value or found['value']}: expected {EXPECTED.get(kind, kind)}{null}{empty}"
 
 
 def _one_of(found: re.Match, told: str) -> str:
-    return choices(found["value"], re.findall(r"'([^']+)'", found["names"]), f"{_key(told)[0]}")
+    return choices(found["value"], re.findall(r"'([^']+)'", found["names"]), _key(told)[0])
 
 
 def _not_optional(_found: re.Match, told: str) -> str:
@@ -146,29 +143,18 @@ REFUSALS: list[tuple[re.Pattern, Words]] = [
 ]
 
 
-def _keys() -> set[str]:
-    """Every key that some choice of every group has, in dots."""
-    found = {one.name for one in fields(Config)}
+def _keys() -> dict[str, bool]:
+    """Every key that some choice of every group has, in dots, and whether its value may be null."""
+    found = dict(_within(Config))
     for group, kinds in GROUPS.items():
         for kind in kinds.values():
-            found |= {f"{group}.{name}" for name in _within(kind)}
+            found |= {f"{group}.{name}": nullable for name, nullable in _within(kind)}
     return found
 
 
-def _within(kind: type) -> Iterator[str]:
+def _within(kind: type) -> Iterator[tuple[str, bool]]:
     for name, hint in get_type_hints(kind).items():
-        yield name
-        for inner in (hint, *getattr(hint, "__args__", ())):
-            if is_dataclass(inner):
-                yield from (f"{name}.{each}" for each in _within(inner))
-
-
-def _nullable(kind: type) -> set[str]:
-    """Keys of the schema, whichever choice of a group has them, whose value may be null."""
-    whole = {name: hint for name, hint in get_type_hints(kind).items() if not is_dataclass(hint)}
-    found = {name for name, hint in whole.items() if type(None) in getattr(hint, "__args__", ())}
-    for group, kinds in GROUPS.items():
-        for one in kinds.values():
-            hints = get_type_hints(one).items()
-            found |= {f"{group}.{name}" for name, hint in hints if type(None) in getattr(hint, "__args__", ())}
-    return found
+        kinds = (hint, *getattr(hint, "__args__", ()))
+        yield name, type(None) in kinds
+        for inner in filter(is_dataclass, kinds):
+            yield from ((f"{name}.{each}", nullable) for each, nullable in _within(inner))
