@@ -115,8 +115,19 @@ def test_mistakes_are_told_once_and_leave_nothing(tmp_path, override, meant):
     told = done.stdout + done.stderr
     assert done.returncode != 0
     assert told.count("error:") == 1 and meant in told[told.index("error:") :]
-    assert "Traceback" not in told
-    assert not records(store)
+    assert "Traceback" not in told and "Error executing job" not in told
+    assert not [entry for entry in tmp_path.rglob("*") if entry != store]  # which may have been made, and be empty
+
+
+def test_files_of_the_users_own_are_refused_as_early(tmp_path):
+    file = tmp_path / "own" / "method" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# @package _global_\ndefaults: [qig]\nquant: {weights: {bits: 99}}\n")
+    for words in (["--config-dir", "own", "method=mine"], ["-cd", "none"], ["--run", "quant.weights.bits=99"]):
+        done = forked.run(forked.command(*words, "tracking=none"), tmp_path)
+        assert done.returncode != 0
+        assert re.search("^error: (quant.weights.bits=99|--config-dir none): ", done.stderr), done.stderr
+    assert [entry.name for entry in tmp_path.iterdir()] == ["own"]
 
 
 def test_run_then_the_same_run_then_a_sweep_with_a_mistake(tmp_path, compose):

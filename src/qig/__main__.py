@@ -11,13 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import execution_whitelist
 from omegaconf import DictConfig
 
-from qig.config import conf_dir, register
-from qig.config.composed import trouble, typed
+from qig.config import conf_dir, own, register
+from qig.config.composed import composed, trouble, typed
 from qig.config.schema import Config
 from qig.errors import ConfigError, QigError
 from qig.report.jobs import leave_run
@@ -32,10 +33,10 @@ HOME = re.compile(r"(?<==)~/")
 
 
 @hydra.main(config_path=str(conf_dir()), config_name="config")
-def job(composed: DictConfig) -> str:
+def job(job_config: DictConfig) -> str:
     """One Hydra job: the id of its run, which is also left in the job's folder for the closing table."""
     register()  # in a launcher's process nothing has
-    config = typed(composed, HydraConfig.get().runtime)
+    config = typed(job_config, HydraConfig.get().runtime)
     _refuse_secrets(config)
     experiment = HydraConfig.get().runtime.choices.get("experiment")
     if experiment and HydraConfig.get().mode == RunMode.RUN:
@@ -78,6 +79,21 @@ def meant_by(arguments: Sequence[str]) -> list[str]:
     return [*arguments, "model=hf"] if own else list(arguments)
 
 
+def refuse_early(arguments: Sequence[str]) -> None:
+    """Check a single job before Hydra makes its folder; a sweep's are checked by the sweeper (``mistakes``).
+
+    Raises:
+        QigError: it cannot run, as far as that shows without loading anything.
+    """
+    given = vars(get_args(arguments))
+    words, folder, _ = (given.pop(name) for name in ("overrides", "config_dir", "run"))
+    if any(given.values()):  # a sweep, another configuration's name, or something to be shown
+        return
+    config = composed([*words, *own.words(None if folder is None else Path(folder))])
+    refuse_in_config(asdict(config))
+    Prepared(config)
+
+
 def main() -> None:
     """The console script. A mistake of the user becomes one message; anything else keeps its traceback."""
     register()
@@ -87,6 +103,7 @@ def main() -> None:
     try:
         refuse_in_words(sys.argv[1:])
         sys.argv[1:] = meant_by(sys.argv[1:])
+        refuse_early(sys.argv[1:])
         # The list is what a configuration may name.
         with execution_whitelist(["qig.*", "hydra.*", "hydra_plugins.*", "logging.*"]), stoppable():
             job()
