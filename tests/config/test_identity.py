@@ -117,3 +117,22 @@ def test_its_name_is_not_what_tells_a_method_apart(compose):
     model = identity.model_identity(config, "c" * 64, "cpu")
     renamed = dataclasses.replace(config, method="other")
     assert identity.quantized_key(config, model, "d") == identity.quantized_key(renamed, model, "d")
+
+
+SHAREGPT = ("calibration=sharegpt4v_coco", "calibration.path=/a/x.json", "calibration.image_folder=/a")
+MIXTURE = ("calibration=mixture", "calibration.parts.captions.path=/a/x.json", "calibration.parts.ocr.path=/a/ocr",
+           "calibration.parts.captions.image_folder=/a")  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "moved"), [
+    (SHAREGPT, ("calibration.path=/b/x.json", "calibration.image_folder=/b")),
+    (MIXTURE, ("calibration.parts.captions.path=/b/x.json", "calibration.parts.ocr.path=/b/ocr")),
+])  # fmt: skip
+def test_where_calibration_data_lies_decides_nothing_once_its_content_is_known(compose, words, moved):
+    here, there, other = (resolve(compose("method=mbq", *words, *more))
+                          for more in ((), moved, ("calibration.samples=7",)))  # fmt: skip
+    for content, alike in (("hash", True), (None, False)):
+        keys_of = [identity.quantized_key(config, {"model": 1}, content) for config in (here, there, other)]
+        assert (keys_of[0] == keys_of[1]) == alike and keys_of[0] != keys_of[2]
+    assert identity.quantized_key(here, {"model": 1}, "hash") != identity.quantized_key(here, {"model": 1}, "changed")
+    assert identity.gradients_key(here, {"model": 1}, "x") == identity.gradients_key(there, {"model": 1}, "x")

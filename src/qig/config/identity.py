@@ -23,6 +23,8 @@ from qig.evaluation.index import names_in
 
 COMPUTING = ("torch", "torchvision", "transformers", "tokenizers", "numpy", "pillow", "datasets")
 BENCHMARKING = (*COMPUTING, "lmms-eval", "qwen-vl-utils")
+PLACES = ("path", "image_folder")
+"""Options of calibration sets that say where the data lies; its content has a hash."""
 
 
 @cache
@@ -42,7 +44,10 @@ def model_identity(config: Config, checkpoint_hash: str, device: str) -> dict[st
 
 
 def quantized_key(config: Config, model: dict[str, Any], calibration: str | None) -> str | None:
-    """Identity of the quantized model; ``None`` in 16 bits. ``calibration``: hash of the calibration set's content."""
+    """Identity of the quantized model; ``None`` in 16 bits.
+
+    ``calibration``: hash of the calibration set's content; ``None`` where it is not known, so that its place must do.
+    """
     if config.quant.weights is None:
         return None
     data_driven = needs_calibration(config)
@@ -56,7 +61,7 @@ def quantized_key(config: Config, model: dict[str, Any], calibration: str | None
             "equalization": config.equalization,
             "rounding": config.rounding,
             "sensitivity": config.sensitivity if data_driven else None,
-            "calibration": [config.calibration, calibration] if data_driven else None,
+            "calibration": _calibration(config, calibration) if data_driven else None,
             "seed": config.seed if data_driven else None,
             "code": quantization_code(**methods),
             "versions": versions(COMPUTING),
@@ -69,12 +74,23 @@ def gradients_key(config: Config, model: dict[str, Any], calibration: str) -> st
     return digest(
         {
             "model": model,
-            "calibration": [config.calibration, calibration],
+            "calibration": _calibration(config, calibration),
             "seed": config.seed,
             "code": quantization_code(),
             "versions": versions(COMPUTING),
         }
     )
+
+
+def _calibration(config: Config, content: str | None) -> list[Any]:
+    options = asdict(config.calibration)
+    return [options if content is None else _anywhere(options), content]
+
+
+def _anywhere(options: dict[str, Any]) -> dict[str, Any]:
+    """Without :data:`PLACES`, those of sets inside the set (which may be called so) included."""
+    kept = {key: value for key, value in options.items() if key not in PLACES or isinstance(value, dict)}
+    return {key: _anywhere(value) if isinstance(value, dict) else value for key, value in kept.items()}
 
 
 def evaluation_key(config: Config, model: dict[str, Any], quantized: str | None) -> str:
