@@ -10,9 +10,9 @@ from hydra import compose
 
 from qig import runner
 from qig.config.composed import Composer, composing
-from qig.errors import ConfigError
+from qig.errors import ConfigError, DataError
 from qig.experiment.launching import SweepJob
-from qig.experiment.mistakes import refuse_mistakes
+from qig.experiment.mistakes import refuse_absent_data, refuse_mistakes
 from qig.models import checkpoint
 
 
@@ -97,3 +97,14 @@ def test_what_was_refused_once_is_refused_again(sweep, monkeypatch):
     with pytest.raises(ConfigError, match="3 of 3 jobs"):
         refuse_mistakes(sweep(*(["model.path=/no/such/checkpoint", f"seed={seed}"] for seed in range(3))))
     assert asked == ["/no/such/checkpoint"]
+
+
+def test_a_benchmark_that_is_not_here_is_told_before_any_job_is_launched(sweep, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("qig.evaluation.datasets._cached", lambda _: False)
+    own, absent, planned = refuse_mistakes(sweep(
+        ["method=rtn"], ["method=rtn", "evaluation.tasks=[chartqa]"], ["evaluation.tasks=[chartqa]", "plan=true"]
+    ))  # fmt: skip
+    refuse_absent_data([own, planned])
+    with pytest.raises(DataError, match=r"task 'chartqa' needs the dataset .*HF_HUB_OFFLINE=1 forbids fetching it"):
+        refuse_absent_data([own, absent])

@@ -75,14 +75,16 @@ def test_mistakes_come_before_any_job_and_what_is_stored_is_tracked_behind_all(m
     monkeypatch.setattr(made, "split_arguments", lambda *_: [[["seed=0"], ["seed=1"]], [["seed=2"]]])
     monkeypatch.setattr(made, "_placed", lambda number, words, _: (number, words))
     monkeypatch.setattr(made, "_check_cells", lambda resolved: done.append(("cells", resolved)))
-    refused = lambda jobs: done.append(("check", [job for job, _ in jobs])) or "resolved"  # noqa: E731
+    refused = lambda jobs: done.append(("check", [job for job, _ in jobs])) or ["a", "b", "c"]  # noqa: E731
     monkeypatch.setattr(module, "refuse_mistakes", refused)
+    monkeypatch.setattr(module, "refuse_absent_data", lambda configs: done.append(("data", list(configs))))
     monkeypatch.setattr(module, "note_if_in_store", lambda job, *_: job == 1)
     monkeypatch.setattr(module, "launch_all", lambda _, jobs: done.append(("launch", jobs)))
     monkeypatch.setattr(module, "track_stored", lambda job, words: done.append(("track", job, words)))
     monkeypatch.setattr(module, "check_ended", lambda jobs: done.append(("end", jobs)))
     made.sweep([])
-    first, launched = [("check", [0, 1, 2]), ("cells", "resolved")], [("launch", [0]), ("launch", [2])]
+    first = [("check", [0, 1, 2]), ("cells", ["a", "b", "c"])]
+    launched = [("data", ["a"]), ("launch", [0]), ("data", ["c"]), ("launch", [2])]
     assert done == [*first, *launched, ("track", 1, ["seed=1"]), ("end", [0, 1, 2])]
 
 

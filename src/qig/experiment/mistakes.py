@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from qig.config.composed import typed_job
 from qig.config.schema import Config
 from qig.errors import ConfigError, QigError
+from qig.evaluation.datasets import check_datasets
 from qig.experiment.launching import SweepJob
 from qig.runner import checked
 from qig.secrets import refuse_in_config
@@ -47,6 +48,17 @@ def refuse_mistakes(jobs: Sequence[tuple[SweepJob, DictConfig]]) -> list[Config]
                 lines.append(f"  and {len(those) - NAMED} more jobs")
         raise ConfigError("\n".join(lines))
     return resolved
+
+
+def refuse_absent_data(configs: Iterable[Config]) -> None:
+    """Of the jobs that are to be launched, so that it is not each of them that finds out when its turn has come.
+
+    Raises:
+        DataError: a benchmark's data is neither here nor may be fetched.
+    """
+    ask = Once()
+    for config in (config for config in configs if not config.plan):
+        ask(check_datasets, config.evaluation.tasks, config.evaluation.include_path)
 
 
 class Once:

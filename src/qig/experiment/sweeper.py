@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import compress, count
+from itertools import compress, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from qig.experiment.launching import (
     place,
     track_stored,
 )
-from qig.experiment.mistakes import refuse_mistakes
+from qig.experiment.mistakes import refuse_absent_data, refuse_mistakes
 from qig.experiment.spec import chosen_arms, read_figures, read_table
 from qig.report.tables.placing import checked_table
 
@@ -86,14 +86,18 @@ class ArmSweeper(BasicSweeper):
         number = count(0)
         compose = Composer(lambda words: self.hydra_context.config_loader.load_sweep_config(self.config, words))
         placed = [[self._placed(next(number), words, compose) for words in batch] for batch in batches]
-        self._check_cells(refuse_mistakes([one for batch in placed for one in batch]))
+        configs = refuse_mistakes([one for batch in placed for one in batch])
+        self._check_cells(configs)
+        coming = iter(configs)
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         stored = []
         for batch in placed:
             there = [note_if_in_store(*one, outcome_in_store) for one in batch]
-            launch_all(self.launcher, [job for (job, _), is_there in zip(batch, there, strict=True) if not is_there])
+            lacking = [not is_there for is_there in there]
+            refuse_absent_data(compress(islice(coming, len(batch)), lacking))
+            launch_all(self.launcher, [job for job, _ in compress(batch, lacking)])
             stored += compress(batch, there)
         for one in stored:  # at the end, so that no job waits for it
             track_stored(*one)
