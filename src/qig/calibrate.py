@@ -16,13 +16,15 @@ from qig.blockwise.activations import Activations
 from qig.blockwise.artefact import block_folder
 from qig.blockwise.run import BlockPass
 from qig.blockwise.timing import PeakMemory, Stopwatch, larger
-from qig.config.schema import Config, GptqRounding
+from qig.config.schema import Config, GptqRounding, ModalityGradientSensitivity, Sensitivity
 from qig.config.validation import needs_calibration
 from qig.data.calibration import CalibrationBatch, CalibrationData, calibration_data
+from qig.data.tokens import TokenKind
 from qig.models.checkpoint import content_hash, resolve
 from qig.models.loading import LoadedModel, open_model
 from qig.quantization.setting import Setting
 from qig.quantized import RECORD, model_bytes
+from qig.sensitivity.granularity import under_control
 from qig.sensitivity.shared_gradients import Place, SharedGradients
 from qig.store import write_json
 
@@ -81,14 +83,22 @@ def _calibration(loaded: LoadedModel, config: Config) -> CalibrationData:
 
 
 def _doubt_rank(loaded: LoadedModel, batches: list[CalibrationBatch], config: Config) -> None:
-    """Of fewer tokens than a linear has inputs, second moments have no full rank: damping alone decides the rest."""
+    """Of fewer weighted tokens than a linear has inputs, second moments lack rank: damping alone decides the rest."""
     if not isinstance(config.rounding, GptqRounding):
         return
-    tokens = sum(int(batch.real.sum()) for batch in batches)
+    tokens = sum(int(_weighed(batch.kinds, config.sensitivity).sum()) for batch in batches)
     widest = max(linear.in_features for linear in Setting.of(config.quant).selected(loaded.blocks[0]).values())
     if tokens < widest:
-        few = f"rounding={config.rounding.kind}: {tokens:,} calibration tokens for linears of up to {widest:,} inputs"
-        log.warning("%s leave second moments without full rank; take more, calibration.samples=N", few)
+        few = f"rounding={config.rounding.kind}: {tokens:,} calibration tokens with weight"
+        log.warning("%s for linears of up to %s inputs leave second moments without full rank; take more, "
+                    "calibration.samples=N", few, f"{widest:,}")
+
+
+def _weighed(kinds: Tensor, sensitivity: Sensitivity) -> Tensor:
+    """Where tokens may have weight: ``[batch, tokens]`` booleans."""
+    if isinstance(sensitivity, ModalityGradientSensitivity):
+        return (kinds == TokenKind.VISION) | (kinds == TokenKind.ANSWER)
+    return under_control(kinds, sensitivity.granularity, sensitivity.control) != TokenKind.PADDING
 
 
 def _tell_fallbacks(sites: list[dict[str, Any]]) -> None:

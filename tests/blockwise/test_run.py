@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -16,12 +17,13 @@ from conftest import TINY
 from oracles import grid as oracle
 from oracles.calls import block_inputs_and_outputs, logits_of
 from qig.blockwise.activations import Activations
+from qig.blockwise.block import BlockWork
 from qig.blockwise.run import BlockPass
 from qig.blockwise.streams import Streams
-from qig.calibrate import quantize
+from qig.calibrate import _doubt_rank, quantize
 from qig.data.calibration import collate, samples_of
 from qig.equalization.equalizer import Scale
-from qig.errors import ModelError, QigError
+from qig.errors import ConfigError, ModelError, QigError
 from qig.models.loading import load
 from qig.quantization.grid import ActivationGrid
 from qig.quantization.linear import FakeQuantLinear, QuantizedLinear
@@ -127,12 +129,48 @@ def test_what_makes_a_calibration_doubtful_is_told(configured, tmp_path, caplog,
     ]
     caplog.clear()
     quantize(configured("method=gptq", "calibration.samples=1"), CPU, tmp_path / "two")
-    assert re.search(r"WARNING .*rounding=gptq: \d\d calibration tokens for linears of up to \d{3} inputs", caplog.text)
+    few = r"WARNING .*rounding=gptq: \d\d calibration tokens with weight for linears of up to \d{3} inputs"
+    assert re.search(few, caplog.text)
     caplog.clear()
     monkeypatch.setattr("qig.sensitivity.attention.AttentionReceived.scores", lambda _, view: Scores(
         [torch.zeros(kinds.shape) for kinds in view.kinds]))  # fmt: skip
     quantize(configured("method=awq", "sensitivity=attention"), CPU, tmp_path / "three")
     assert re.search("WARNING .*attention: uniform weights at 9 of 9 sites: 3 samples without any score", caplog.text)
+
+
+@pytest.mark.parametrize(("words", "tokens"), [((), "all"), (("sensitivity.granularity=token",), "no special"),
+                                               (("sensitivity=modality_gradient",), "vision and answer")])  # fmt: skip
+def test_tokens_without_weight_fill_no_second_moments(configured, digit_samples, batches_of, words, tokens, caplog):
+    config = configured("method=gptq", *words)
+    loaded = load(config.model, CPU)
+    batches = batches_of(loaded, digit_samples[:1])
+    count = Counter(torch.cat([b.kinds.flatten() for b in batches]).tolist())
+    count = {"all": sum(count[k] for k in (1, 2, 3, 4)), "no special": sum(count[k] for k in (1, 2, 3)),
+             "vision and answer": count[2] + count[3]}[tokens]  # fmt: skip
+    _doubt_rank(loaded, batches, config)
+    assert f"rounding=gptq: {count} calibration tokens with weight for linears" in caplog.text
+
+
+@pytest.mark.parametrize("words", [("equalization.sites=[attn_out]",), ("quant.linears=self_attn.o_proj",)])
+def test_a_method_that_would_scale_nothing_is_not_run_as_its_rounding_alone(configured, tmp_path, words):
+    with pytest.raises(ConfigError, match=r"none of these inputs can be scaled at block 0; those that can be: .*share"):
+        quantize(configured("method=smoothquant", *words), CPU, tmp_path)
+
+
+def test_in_16_bits_inputs_are_divided_by_the_scale_that_the_weights_took(configured, passed, tmp_path, monkeypatch):
+    seen, whole = [], BlockWork._inputs
+
+    def watched(self, site):
+        found, scale = whole(self, site), self._scales.get(site.name)
+        if scale is not None:
+            seen.append((found.exact[0], self._calls[site.name][0].x, scale.value))
+        return found
+
+    monkeypatch.setattr(BlockWork, "_inputs", watched)
+    passed(configured("method=awq", "rounding=gptq", "rounding.stream=exact", "model.dtype=bfloat16"), tmp_path)
+    assert len(seen) == 9 and all(x.dtype == torch.bfloat16 for _, x, _ in seen)
+    for found, x, scale in seen:
+        torch.testing.assert_close(found.double(), x.double() / scale.double(), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.0])

@@ -41,6 +41,15 @@ def test_outputs_of_linears_on_the_quantized_stream_are_compared_with_the_exact_
         assert loss == pytest.approx(total, rel=1e-4)
 
 
+def test_what_stands_at_padding_may_be_infinite():
+    view, weights = make_view("mlp_out", "w3a16")
+    expected = SiteError(view, config(), weights, view).of_scale(torch.ones(12))
+    for call, kinds in zip(view.calls, view.kinds, strict=True):
+        call.x[kinds == 0] = torch.inf
+    view = replace(view)
+    assert SiteError(view, config(), weights, view).of_scale(torch.ones(12)) == expected > 0
+
+
 def test_a_candidate_that_has_just_reached_the_bound_is_followed_on():
     """It is a tie so far, and may lose by what is left."""
     view, weights = make_view("mlp_in", "w3a16")

@@ -112,7 +112,9 @@ def test_modality_mean_by_loops(view, granularity, normalize):
     found = weights_of(view, granularity=granularity, normalize=normalize, control="modality_mean")
     for before, after, kinds in zip(plain, found, view.kinds, strict=True):
         for row in range(len(kinds)):
-            for group in ([VISION], [k for k in TokenKind if k not in (VISION, PADDING)]):
+            # What the granularity gives no weight gets none back.
+            weightless = (VISION, PADDING, SPECIAL) if granularity == "token" else (VISION, PADDING)
+            for group in ([VISION], [k for k in TokenKind if k not in weightless]):
                 where = [t for t, kind in enumerate(kinds[row].tolist()) if kind in group]
                 mean = sum(float(before[row, t]) for t in where) / len(where)
                 assert [float(after[row, t]) for t in where] == pytest.approx([mean] * len(where), rel=1e-6)
@@ -169,6 +171,15 @@ def test_token_granularity_gives_special_tokens_nothing(view):
         assert float(weights.sum()) == pytest.approx(1, rel=1e-6)
         ratio = weights[~special] / own[name][~special]  # the others keep their proportions
         torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))
+
+
+@pytest.mark.parametrize("control", ["permuted", *CONTROLS])
+def test_no_control_gives_weight_back_to_special_tokens(view, control):
+    plain, found = (weights_of(view, granularity="token", control=c) for c in ("none", control))
+    assert any((k == SPECIAL).any() for k in view.kinds)
+    assert all((v[k == SPECIAL] == 0).all() for v, k in zip(found, view.kinds, strict=True))
+    # The toys' first token is special: the control that takes its weight finds none.
+    assert all(torch.equal(a, b) for a, b in zip(plain, found, strict=True)) == (control == "without_first")
 
 
 @given(

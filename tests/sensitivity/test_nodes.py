@@ -15,6 +15,15 @@ from qig.sensitivity.qig import QuantizationAwareIntegratedGradients
 from qig.sensitivity.weights import token_weights
 
 
+@pytest.mark.parametrize(("site", "reference", "first"), [("attn_in", "zero", 8), ("attn_in", "quantized", 2),
+                                                           ("mlp_in", "zero", 2)])  # fmt: skip
+def test_where_errors_cancel_few_nodes_that_seem_to_do_are_not_believed(toys, site, reference, first):
+    view = toys().view(site)
+    for most, expected in ((64, first), (4, min(first, 4)), (2, 2)):
+        config = make_config(reference=reference, nodes=2, max_nodes=most, tolerance=1e9)
+        assert QuantizationAwareIntegratedGradients(config).scores(view).nodes == expected
+
+
 @pytest.mark.parametrize(
     ("site", "reference", "bound"),
     [
@@ -41,27 +50,27 @@ def test_the_defaults_weights_are_those_of_1024_midpoint_nodes(compose, toys, si
 
 
 @pytest.mark.parametrize(
-    ("site", "reference", "tolerances", "second"),
+    ("site", "reference", "tolerances", "nodes"),
     [
-        ("mlp_in", "zero", 3.9, 4),
-        ("mlp_in", "zero", 4.1, 8),
-        ("attn_in", "quantized", 3.9, 4),
-        ("attn_in", "quantized", 4.1, 8),
-        ("attn_in", "zero", 1.1, 8),
+        ("mlp_in", "zero", 3.9, [2, 4]),
+        ("mlp_in", "zero", 4.1, [2, 8]),
+        ("attn_in", "quantized", 3.9, [2, 4]),
+        ("attn_in", "quantized", 4.1, [2, 8]),
+        ("attn_in", "zero", 1.1, [8, 32]),
     ],
 )
 def test_nodes_are_quadrupled_where_the_residual_is_far_from_the_tolerance_or_says_little(
-    toys, monkeypatch, site, reference, tolerances, second
+    toys, monkeypatch, site, reference, tolerances, nodes
 ):
-    """``tolerances``: how many of them the residual of the first nodes is; ``second``: the nodes that come next."""
+    """``tolerances``: how many of them the residual of the first nodes is; ``nodes``: those, and which come next."""
     view = toys(lengths=((12, 9),)).view(site)
     starts = [None] if reference == "zero" else [call.x for call in view.quantized_calls]
-    first = integral.integrate(view, make_config(), starts, view.real, 2)
-    config = make_config(nodes=2, max_nodes=8, tolerance=first.residual / tolerances)
+    first = integral.integrate(view, make_config(), starts, view.real, nodes[0])
+    config = make_config(nodes=2, max_nodes=nodes[1], tolerance=first.residual / tolerances)
     used, rule = [], integral.rule
     monkeypatch.setattr(integral, "rule", lambda name, n: used.append(n) or rule(name, n))
     integral.attribute(view, config, starts, view.real)
-    assert used[:2] == [2, second]
+    assert used[:2] == nodes
 
 
 RESIDUALS = [{2: 0.03, 4: 0.008, 8: 0.004, 16: 0.002}, {2: 0.10, 4: 0.05, 8: 0.02, 16: 0.002}]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
 
+from qig.blockwise.capture import Call
 from qig.sensitivity.qig import QuantizationAwareIntegratedGradients
 
 MODULES = ("attn_in", "mlp_in")
@@ -42,6 +44,18 @@ def test_without_attribution_each_is_computed_once(toys):
     assert len(runs) == len(view.calls)
     for a, b, call in zip(first, second, view.calls, strict=True):
         assert torch.equal(a, b) and torch.equal(a, call(view.f))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_16_bits_a_search_compares_with_the_layers_own_outputs(toys, qig_config, dtype):
+    """Those of the path from x_q are sums of two rounded ones: a search would see errors of activations at 8 bits."""
+    sites = toys()
+    sites.block.to(dtype)
+    view = sites.view("mlp_in")
+    view = replace(view, calls=[Call(call.x.to(dtype), {}) for call in view.calls],
+                   quantized_calls=[Call(call.x.to(dtype), {}) for call in view.quantized_calls])
+    QuantizationAwareIntegratedGradients(qig_config(reference="quantized")).scores(view)
+    assert all(torch.equal(found, call(view.f)) for found, call in zip(view.outputs, view.calls, strict=True))
 
 
 def test_they_go_with_the_view(toys, qig_config):

@@ -10,6 +10,7 @@ from qig.blockwise.site import SiteView
 from qig.config.schema import TokenGradientSensitivity
 from qig.data.tokens import TokenKind
 from qig.sensitivity.estimator import WholeModel
+from qig.sensitivity.gradients import sft_loss
 from qig.sensitivity.token_gradient import TokenGradient
 
 
@@ -73,3 +74,20 @@ def test_the_means_of_16_bit_gradients_are_not_rounded_to_16_bits(fresh_model, d
     seen = found[found > 0]
     assert len(seen) > 20
     assert float((seen != seen.bfloat16().float()).float().mean()) > 0.5
+
+
+def test_small_gradients_survive_float16(fresh_model, digit_samples, batches_of, monkeypatch):
+    """A confident model's are smaller than float16's numbers, those of vision tokens first."""
+    monkeypatch.setattr("qig.sensitivity.gradients.sft_loss", lambda *given: 1e-5 * sft_loss(*given))
+    found = {}
+    for dtype in (torch.float32, torch.float16):
+        loaded = fresh_model("tiny_internvl")
+        loaded.model.to(dtype)
+        batches = batches_of(loaded, digit_samples[:1], 10_000)
+        estimator = TokenGradient(TokenGradientSensitivity("token_gradient", "token_special", "sample", "none", 0))
+        estimator.prepare(WholeModel(loaded, batches, Activations(torch.device("cpu"))))
+        kinds, ids = [batches[0].kinds], [batches[0].ids]
+        view = SiteView(0, 0, loaded.blocks[0], loaded.architecture.sites[0], None, [], None, kinds, ids)
+        (found[dtype],) = estimator.scores(view).values
+    assert float(found[torch.float32].max()) < 1e-6  # a dozen of float16's smallest number
+    torch.testing.assert_close(found[torch.float16], found[torch.float32], rtol=0.1, atol=0)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from qig.blockwise.activations import Mapped
@@ -52,6 +53,8 @@ class BlockWork:
         """Quantize the block and move both streams behind it."""
         methods = self.methods
         equalized = [s for s in self._sites if s.name in methods.sites and foldable(self.block, s, methods.share)]
+        if methods.equalizer is not None and not equalized:
+            raise ConfigError(self._nothing_to_scale())
         looked_at = self._sites if self.methods.rounder.needs_inputs else equalized
         with self.watch("capture"):
             self._calls, outputs = self.streams.site_calls(self.index, self.block, looked_at, "exact")
@@ -68,6 +71,16 @@ class BlockWork:
         with self.watch("propagation"):
             self.streams.exact = outputs
             self.streams.advance(self.index, None, self.block)
+
+    def _nothing_to_scale(self) -> str:
+        """Without a scale the method would be its rounding alone, under its own name."""
+        named = ", ".join(self.methods.sites)
+        there = [s.name for s in self._sites if foldable(self.block, s, self.methods.share)]
+        return (
+            f"equalization.sites={named}, quant.linears={self.methods.setting.linears.pattern}: none of these inputs "
+            f"can be scaled at block {self.index}; those that can be: {', '.join(there) or 'none'}; attn_out under "
+            "grouped-query attention: with equalization.share_attn_out=true"
+        )
 
     def _view(self, site: Site, ordinal: int) -> SiteView:
         quantized = None
@@ -130,9 +143,12 @@ class BlockWork:
         def folded(i: int) -> Tensor:
             if scale is None:
                 return calls[i].x
-            x = calls[i].x / scale.value.to(calls[i].x.dtype)  # the quotient may leave a 16-bit type's range
-            refuse_non_finite("scaled inputs", x, self.streams.batches[i].ids, self.streams.batches[i].real)
-            return x
+            x = calls[i].x
+            quotient = x.to(torch.promote_types(x.dtype, torch.float32)) / scale.value  # the weights took s unrounded
+            batch = self.streams.batches[i]
+            # In the model's own type it may be out of range.
+            refuse_non_finite("scaled inputs", quotient.to(x.dtype), batch.ids, batch.real)
+            return quotient
 
         if self.methods.rounder.needs_quantized_stream:
             found = self._quantized_inputs(site)

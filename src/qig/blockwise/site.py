@@ -109,7 +109,8 @@ class Outputs(Sequence[Tensor]):
         self._known: dict[int, Tensor | Kept] = {}
 
     def note(self, index: int, y: Tensor) -> None:
-        """Keep the output of a micro-batch, which must be f's at that micro-batch's call, up to rounding."""
+        """Keep the output of a micro-batch, which must be f's at that micro-batch's call, up to float32's
+        rounding: a search compares with it."""
         view = self._view
         with located(view.index, view.site.name):
             refuse_non_finite("outputs", y, view.samples[index], view.real[index])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from qig.config.schema import Config, ModalityGradientSensitivity
+from qig.config.schema import Config, ModalityGradientSensitivity, QigSensitivity
 from qig.config.validation import needs_calibration, reads_weights, rounds_by_inputs
 from qig.models.architectures import ARCHITECTURES
 from qig.models.checkpoint import EMBEDDED, PACKAGED
@@ -21,12 +21,37 @@ def doubts(config: Config, family: str) -> list[str]:
 
 
 def _without_effect(config: Config) -> list[str]:
-    kind = config.sensitivity.kind
-    if kind == "uniform" or reads_weights(config):
-        return []
-    return [f"sensitivity={kind} has no effect: equalization={config.equalization.kind} with "
-            f"rounding={config.rounding.kind} reads no token weights; a search does, equalization=grid, and so does "
-            "rounding=gptq"]
+    sensitivity, equalization = config.sensitivity, config.equalization
+    said = []
+    if not reads_weights(config):
+        if sensitivity.kind != "uniform":
+            said.append(f"sensitivity={sensitivity.kind} has no effect: equalization={equalization.kind} with "
+                        f"rounding={config.rounding.kind} reads no token weights; a search does, equalization=grid, "
+                        "and so does rounding=gptq")
+    else:
+        said += _of_sensitivity_without_effect(config)
+    if equalization.share_attn_out and "attn_out" not in equalization.sites:
+        said.append("equalization.share_attn_out=true has no effect: attn_out is not among equalization.sites="
+                    f"{','.join(equalization.sites)}")
+    return said
+
+
+def _of_sensitivity_without_effect(config: Config) -> list[str]:
+    """Options that leave the weights as they are without them."""
+    sensitivity = config.sensitivity
+    kind, control, said = sensitivity.kind, sensitivity.control, []
+    alike = ("permuted", "modality_mean", "first_mean") if kind == "uniform" else ()
+    if control in (("modality_mean",) if isinstance(sensitivity, ModalityGradientSensitivity) else alike):
+        said.append(f"sensitivity.control={control} has no effect: the weights of sensitivity={kind} are alike already")
+    if isinstance(sensitivity, QigSensitivity):
+        instead = "but for quadrature in place of the closed form"
+        if sensitivity.quantized_activations and config.quant.activations is None:
+            said.append(f"sensitivity.quantized_activations=true has no effect, {instead}: quant={config.quant.name} "
+                        "leaves activations in 16 bits")
+        if sensitivity.quantized_branch == "constant" and sensitivity.target != "error":
+            said.append(f"sensitivity.quantized_branch=constant has no effect, {instead}: "
+                        f"sensitivity.target={sensitivity.target} has no quantized branch")
+    return said
 
 
 def _of_two_errors(config: Config) -> list[str]:

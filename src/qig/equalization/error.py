@@ -48,7 +48,9 @@ class SiteError:
         """The weighted error of one micro-batch, a float32 scalar."""
         with substituted(self.view.block, replacements):
             found = self.output(self.view, self.view.calls[index])
-        return (self.error((self.exact[index] - found).float()).mean(-1) * self.weights[index]).sum()
+        weights = self.weights[index]
+        errors = self.error((self.exact[index] - found).float()).mean(-1)
+        return torch.where(weights > 0, errors * weights, 0).sum()  # what stands at padding may be infinite
 
     @torch.no_grad()
     def of_scale(

@@ -50,17 +50,21 @@ CHOICES = """## Where papers are silent, or codes do otherwise
 * GPTAQ's term has a quarter of its size, as in its authors' code (`rounding.asymmetry=1`: as in the paper), and its
   inputs are not rounded to integers. All columns behind q take up w_q's asymmetry, as in the paper; in the authors'
   code those beyond the block of 128 columns take up that of Q(w_q).
-* QIG's integral takes as many nodes as its completeness residual asks for, from `sensitivity.nodes` to `max_nodes`, and
-  none at linear sites, where it has a closed form. So many always: `sensitivity.nodes=N sensitivity.max_nodes=N
-  sensitivity.closed_form=false` (the experiment `nodes`).
+* QIG's integral takes as many nodes as its completeness residual asks for, from `sensitivity.nodes` (four times as many
+  at attention from a zero reference, where errors cancel between tokens and a small residual says little) to
+  `max_nodes`, and none at linear sites, where it has a closed form. So many always: `sensitivity.nodes=N
+  sensitivity.max_nodes=N sensitivity.closed_form=false` (the experiment `nodes`).
 * In 16-bit arithmetic the residual has a floor, the rounding of the modules' own sums: nodes are doubled no more where
   that did not halve it. With 8-bit weights all that QIG integrates is of that size: give `model.dtype=float32` for
   `quant=w8a8`.
 * Under grouped-query attention, where v_proj is narrower than o_proj, the input of o_proj (`attn_out`) is not scaled,
   as in the released codes; `equalization.share_attn_out=true` shares one scale over the heads of a group.
-* `granularity`: `modality` a mean per modality; `token` every token its own weight, 0 at those of the chat template
-  ("not special" in the tables); `token_special` (the default) those of the template their own, too. `normalize`: over
-  each `sample`, or over the `corpus`.
+* In float16 the loss is multiplied by 4,096 for its backward pass, and gradients are divided by it again: many a vision
+  token's would be 0 otherwise.
+* `granularity`: `modality` a mean over the vision tokens and one over all others, prompt and template included (MBQ's
+  second one is of answers alone); `token` every token its own weight, 0 at those of the chat template ("not special"
+  in the tables), whatever the control; `token_special` (the default) those of the template their own, too. `normalize`:
+  over each `sample`, or over the `corpus`.
 * QIG's scores are clipped at Q1 - 1.5 IQR and Q3 + 1.5 IQR within each sample (`sensitivity.clip`).
 * The released QIG (`qig_release`) departs from its paper: absolute error in the search; 32 left Riemann points, also
   where there is a closed form; in W3A16 uniform weights at the first five sites; in W4A8 the clipping is computed but

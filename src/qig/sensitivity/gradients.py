@@ -35,6 +35,14 @@ def sft_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return (losses.sum(1) / (targets != IGNORE).sum(1)).sum()
 
 
+def loss_scale(dtype: torch.dtype) -> float:
+    """What the loss is multiplied by for its backward pass, and gradients are divided by in float32.
+
+    float16 has nothing below 6e-8, where many a vision token's gradient lies; a power of two changes no digit.
+    """
+    return 4096.0 if dtype == torch.float16 else 1.0
+
+
 def output_gradients(
     loaded: LoadedModel,
     batches: Sequence[CalibrationBatch],
@@ -108,14 +116,14 @@ def _backward(
 
 
 def _at_the_end(loaded: LoadedModel, batch: CalibrationBatch, hidden: Tensor, device: torch.device) -> Tensor:
-    """``dL/dh`` of the hidden states behind the last block, ``[batch, tokens, channels]``."""
+    """``dL/dh`` of the hidden states behind the last block, ``[batch, tokens, channels]``, times the loss's scale."""
     targets = batch.labels[:, 1:]
     columns = (targets != IGNORE).any(0).nonzero().flatten()
     with torch.enable_grad():
         hidden = hidden.detach().requires_grad_()
         logits = logits_behind(loaded, batch, hidden, columns.to(device), device)
         loss = sft_loss(logits, targets[:, columns].to(device))
-        gradient = torch.autograd.grad(loss, hidden)[0]
+        gradient = torch.autograd.grad(loss * loss_scale(hidden.dtype), hidden)[0]
     refuse_non_finite("gradients behind the last block", gradient, batch.ids, batch.real)
     return gradient
 
@@ -123,12 +131,15 @@ def _at_the_end(loaded: LoadedModel, batch: CalibrationBatch, hidden: Tensor, de
 def _through(
     streams: Streams, index: int, batch: int, block: nn.Module, gradient: Tensor, found: Gradients
 ) -> Tensor:
-    """From ``dL/d(output)`` to ``dL/d(input)`` of a block; each list of ``found`` gets that of its module."""
+    """From ``dL/d(output)`` to ``dL/d(input)`` of a block, both times the loss's scale.
+
+    Each list of ``found`` gets that of its module, without the scale.
+    """
     of, real = streams.batches[batch].ids, streams.batches[batch].real
 
     def keep(name: str):
         def on_forward(_module, _args, output: Tensor) -> None:
-            output.register_hook(lambda g: found[name].append(g.abs().float().mean(-1)))
+            output.register_hook(lambda g: found[name].append(g.abs().float().mean(-1) / loss_scale(g.dtype)))
 
         return on_forward
 

@@ -64,6 +64,19 @@ def all_tokens(values: Tensor, kinds: Tensor) -> Tensor:
     return values
 
 
+def under_control(kinds: Tensor, granularity: str, control: str) -> Tensor:
+    """Kinds ``[batch, tokens]`` as a control is to see them: what the granularity gives no weight is as padding.
+
+    Controls that are about the first token see it where it is, even if it has no weight.
+    """
+    if granularity != "token":
+        return kinds
+    weightless = kinds == TokenKind.SPECIAL
+    if control in ("first_mean", "without_first"):
+        weightless &= ~_first(kinds)[0]
+    return kinds.masked_fill(weightless, TokenKind.PADDING)
+
+
 CONTROLS = {"modality_mean": modality_means, "first_mean": first_means, "without_first": without_first}
 """Controls that look at a sample's values and kinds alone."""
 GRANULARITIES = {"modality": modality_means, "token": without_special, "token_special": all_tokens}

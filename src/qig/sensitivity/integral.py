@@ -45,9 +45,9 @@ def attribute(
     """The closed form at linear sites, else quadrature with more nodes until the residual is below the tolerance.
 
     Nodes are doubled, and doubled once more where the residual is still far from the tolerance, or says little: that of
-    attention from a zero reference, whose errors cancel between tokens. In 16 bits they are doubled no more where that
-    did not halve the residual, be it that of the first micro-batch: what is left is the rounding of f's own arithmetic,
-    whatever the nodes.
+    attention from a zero reference, whose errors cancel between tokens, so that four times ``nodes`` are the first
+    there. In 16 bits they are doubled no more where that did not halve the residual, be it that of the first
+    micro-batch: what is left is the rounding of f's own arithmetic, whatever the nodes.
 
     Args:
         references: x' per micro-batch, of the shape of the inputs; ``None`` is zero.
@@ -57,10 +57,10 @@ def attribute(
     plain = config.quantized_branch == "differentiable" and not config.quantized_activations
     if view.site.is_linear and config.closed_form and plain:
         return closed_form(view, config, references, real, reduce)
-    nodes = config.nodes
     parts: list[_Part] = []
     rounded, at_floor = view.calls[0].x.dtype.itemsize == 2, False
     cancels = view.site.mixes_tokens and references[0] is None
+    nodes = min(4 * config.nodes, config.max_nodes) if cancels else config.nodes  # few nodes may seem to do by chance
     for reached in (1, len(view.calls)):  # what the first micro-batch needs the others do, as a rule
         parts += [_part(view, config, references, real, i, nodes, reduce) for i in range(len(parts), reached)]
         before = math.inf
@@ -111,7 +111,7 @@ def _part(
 ) -> _Part:
     """Quadrature with n nodes over one micro-batch; ``change`` if it is known already."""
     path = Path(view, config, index, references[index], real[index])
-    attribution = path.step * path.gradient(*rule(config.quadrature, n)) * real[index].unsqueeze(-1)
+    attribution = torch.where(real[index].unsqueeze(-1), path.step * path.gradient(*rule(config.quadrature, n)), 0)
     total = attribution.double().sum((1, 2))
     return _Part(reduce(attribution, real[index]), total, path.change() if change is None else change)
 
@@ -143,10 +143,10 @@ def closed_form(
             mean_sign, change = p.sign() * root + (p + q).sign() * (1 - root), (p + q).abs() - p.abs()
         gradient = config.factor * (mean_sign @ matrix) / matrix.shape[0]
         step = end.to(matrix.dtype) if reference is None else end.to(matrix.dtype) - reference.to(matrix.dtype)
-        attribution = step * gradient * mask.unsqueeze(-1)
+        attribution = torch.where(mask.unsqueeze(-1), step * gradient, 0)
         kept.append(reduce(attribution, mask))
         sums.append(attribution.double().sum((1, 2)))
-        changes.append(config.factor * (change.mean(-1) * mask).sum(1))
+        changes.append(config.factor * torch.where(mask, change.mean(-1), 0).sum(1))
     return Attribution(kept, completeness_residual(sums, changes), 0)
 
 

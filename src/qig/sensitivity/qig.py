@@ -30,7 +30,8 @@ class QuantizationAwareIntegratedGradients(Estimator):
         ),
         cost=(
             "linear sites 0 (closed form: 3 matrix products); else per node 2 forward and 2 backward, 2 "
-            "nodes, doubled or quadrupled up to 64 until complete, and 4 forward for completeness"
+            "nodes (attention from zero: 8), doubled or quadrupled up to 64 until complete, and 4 forward for "
+            "completeness"
         ),
         needs="the quantized stream unless `reference: zero`",
         source="QIG, arXiv 2603.17809, section 4",
