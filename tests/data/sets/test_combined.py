@@ -116,6 +116,9 @@ def test_missing_parts_are_told_at_once(coco, ten, texts):
     few = FewShotCalibration("few_shot", 4, 0, 1000, 0.0, 2, coco.config("/nowhere.json"))
     with pytest.raises(DataError, match=r"^calibration\.of\.path='/nowhere\.json' cannot be read"):
         check_available(few)
+    named_so = FewShotCalibration("few_shot", 4, 0, 1000, 0.0, 2, coco.config("/calibration.jsonl"))
+    with pytest.raises(DataError, match=r"^calibration\.parts\.b\.of\.path='/calibration\.jsonl' cannot be read"):
+        check_available(mixture(4, {"a": 1, "b": 1}, a=texts, b=named_so))
     with pytest.raises(DataError, match="has 9 samples, but 10 are asked for"):
         samples_of(InterleavedCalibration("interleaved", 5, 0, 1000, 0.0, 3, replace(DIGITS), texts))
 

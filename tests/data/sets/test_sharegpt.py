@@ -129,7 +129,7 @@ def test_unreadable_images_are_skipped_up_to_the_share(coco, ten, processor_of, 
 def test_a_broken_line_is_named_by_its_number(tmp_path):
     (tmp_path / "lines.jsonl").write_text('{"id": 1}\n\n{"id": 2\n')
     with pytest.raises(DataError, match=r"cannot be read: ValueError: line 3, column 9: Expecting ',' delimiter"):
-        records_of(str(tmp_path / "lines.jsonl"))
+        records_of(str(tmp_path / "lines.jsonl"), "calibration.path")
 
 
 def test_what_is_missing_is_told_at_once(coco, ten, make_record, tmp_path):

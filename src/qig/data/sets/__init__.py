@@ -6,7 +6,7 @@ Nothing here decodes an image or needs a model, so that all of it can be asked b
 from __future__ import annotations
 
 from qig.config.nested import inner_sets
-from qig.config.schema import Calibration
+from qig.config.schema import Calibration, MixtureCalibration
 from qig.data.samples import Corpus
 from qig.data.sets.base import CalibrationSet
 from qig.data.sets.combined import FewShot, Interleaved, Mixture
@@ -58,8 +58,9 @@ def content_hash(config: Calibration) -> str:
     return _set(config).content_hash()
 
 
-def _set(config: Calibration) -> CalibrationSet:
+def _set(config: Calibration, place: str = "calibration") -> CalibrationSet:
     if config.kind not in SETS:
         raise ConfigError(choices(config.kind, SETS, "calibration set"))
-    inner = {name: _set(part) for name, part in inner_sets(config).items()}
-    return SETS[config.kind](config, inner)
+    within = f"{place}.parts" if isinstance(config, MixtureCalibration) else place
+    inner = {name: _set(part, f"{within}.{name}") for name, part in inner_sets(config).items()}
+    return SETS[config.kind](config, inner, place)

@@ -17,13 +17,16 @@ from qig.errors import DataError
 
 
 class CalibrationSet(ABC):
-    """A kind of set. ``inner``: the sets that it is made of, by name; ``part_of``: where these are in its options."""
+    """A kind of set. ``inner``: the sets that it is made of, by name. ``place``: where the configuration has it."""
 
-    part_of = ""
-
-    def __init__(self, config: Calibration, inner: Mapping[str, CalibrationSet]) -> None:
+    def __init__(self, config: Calibration, inner: Mapping[str, CalibrationSet], place: str) -> None:
         self.config = config
         self.inner = inner
+        self._place = place
+
+    def key(self, option: str) -> str:
+        """The configuration key of one of its options, for messages."""
+        return f"{self._place}.{option}"
 
     @abstractmethod
     def read(self) -> Corpus:
@@ -31,11 +34,8 @@ class CalibrationSet(ABC):
 
     def check_available(self) -> None:
         """Raises DataError if files, folders or columns are absent."""
-        for name, part in self.inner.items():
-            try:
-                part.check_available()
-            except DataError as error:  # a set names its keys as if it were the whole
-                raise DataError(str(error).replace("calibration.", f"calibration.{self.part_of}{name}.")) from error
+        for part in self.inner.values():
+            part.check_available()
 
     def content_hash(self) -> str:
         """SHA-256 over everything that ``read`` yields, images as they are encoded."""

@@ -21,8 +21,6 @@ class Combined(CalibrationSet):
 class Mixture(Combined):
     """The parts one after the other; ids begin with the part's name."""
 
-    part_of = "parts."
-
     def read(self) -> Corpus:
         samples, skipped = [], {}
         for name, part in self.inner.items():

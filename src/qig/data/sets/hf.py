@@ -30,14 +30,14 @@ class HfSet(CalibrationSet):
         """Raises DataError if the data set, the split, a column or the image folder is absent."""
         folder = self.config.image_folder
         if folder is not None and not local(folder).is_dir():
-            raise DataError(f"calibration.image_folder={folder!r} is no directory")
+            raise DataError(f"{self.key('image_folder')}={folder!r} is no directory")
         self._table()
 
     def _table(self) -> Table:
         config = self.config
         named = (config.prompt_column, config.answer_column, config.id_column)
         columns = [*config.image_columns, *(column for column in named if column is not None)]
-        return open_table(config.path, config.name, config.split, columns)
+        return open_table(config.path, config.name, config.split, columns, self.key("path"))
 
     def _sample(self, name: str, row: dict[str, Any]) -> CalibrationSample:
         config = self.config
@@ -85,7 +85,7 @@ class HfSet(CalibrationSet):
         """A path in an image column, inside the image folder or the data set's own directory."""
         root = local(self.config.image_folder or self.config.path)
         if not root.is_dir():
-            raise DataError(f"has the image path {path!r}; set calibration.image_folder to where it begins")
+            raise DataError(f"has the image path {path!r}; set {self.key('image_folder')} to where it begins")
         if os.path.isabs(path):  # as ``datasets`` gives the files of an image folder
             path = os.path.relpath(path, root.absolute())
         return inside(root, path)

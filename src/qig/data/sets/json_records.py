@@ -13,20 +13,20 @@ from qig.errors import DataError
 SUFFIXES = (".json", ".jsonl")
 
 
-def records_of(path: str) -> list[Any]:
-    """What the list of a JSON file, or the lines of a JSONL file hold.
+def records_of(path: str, key: str) -> list[Any]:
+    """What the list of a JSON file, or the lines of a JSONL file hold. ``key``: of the configuration, with the path.
 
     Raises:
         DataError: the file is absent, of another kind, no JSON, or no list.
     """
     file = local(path)
     if file.suffix not in SUFFIXES:
-        raise DataError(f"calibration.path={path!r}: expected a file that ends in {' or '.join(SUFFIXES)}")
+        raise DataError(f"{key}={path!r}: expected a file that ends in {' or '.join(SUFFIXES)}")
     try:
         status = file.stat()
         return _parsed(file, status.st_size, status.st_mtime_ns)
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"calibration.path={path!r} cannot be read: {type(error).__name__}: {error}") from error
+        raise DataError(f"{key}={path!r} cannot be read: {type(error).__name__}: {error}") from error
 
 
 @lru_cache(maxsize=2)

@@ -26,4 +26,4 @@ class Pile(CalibrationSet):
 
     def _table(self) -> Table:
         config = self.config
-        return open_table(config.path, config.name, config.split, [config.text_column])
+        return open_table(config.path, config.name, config.split, [config.text_column], self.key("path"))

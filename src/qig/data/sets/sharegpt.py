@@ -35,17 +35,17 @@ class ShareGpt(CalibrationSet):
         """Raises DataError if the file or the folder is absent, or no record passes the filter."""
         folder = local(self.config.image_folder)
         if not folder.is_dir():
-            raise DataError(f"calibration.image_folder={self.config.image_folder!r} is no directory")
+            raise DataError(f"{self.key('image_folder')}={self.config.image_folder!r} is no directory")
         if not self._candidates():
             raise DataError(
-                f"calibration.path={self.config.path!r} has no record with {self._filter}; another "
-                "calibration.image_prefix, or null for all records"
+                f"{self.key('path')}={self.config.path!r} has no record with {self._filter}; another "
+                f"{self.key('image_prefix')}, or null for all records"
             )
         prefix = self.config.image_prefix
         if prefix is not None and prefix.endswith("/") and not inside(folder, prefix).is_dir():
             raise DataError(
-                f"calibration.image_folder={self.config.image_folder!r} has no folder {prefix!r}; expected the folder "
-                f"in which the records' image paths begin (they begin with {prefix!r})"
+                f"{self.key('image_folder')}={self.config.image_folder!r} has no folder {prefix!r}; expected the "
+                f"folder in which the records' image paths begin (they begin with {prefix!r})"
             )
 
     @property
@@ -55,7 +55,7 @@ class ShareGpt(CalibrationSet):
 
     def _candidates(self) -> list[tuple[int, Any]]:
         """Position and record of what passes the filter; without one, of everything."""
-        records, prefix = records_of(self.config.path), self.config.image_prefix
+        records, prefix = records_of(self.config.path, self.key("path")), self.config.image_prefix
         return [
             (position, record)
             for position, record in enumerate(records)

@@ -27,8 +27,8 @@ class Table:
     rows: Callable[[Sequence[int]], list[dict[str, Any]]]
 
 
-def open_table(path: str, name: str | None, split: str, columns: Sequence[str]) -> Table:
-    """The table at ``path``.
+def open_table(path: str, name: str | None, split: str, columns: Sequence[str], key: str) -> Table:
+    """The table at ``path``, which the configuration has under ``key``.
 
     Raises:
         DataError: it is absent or unreadable, has no such split, or lacks one of ``columns``.
@@ -39,7 +39,7 @@ def open_table(path: str, name: str | None, split: str, columns: Sequence[str]) 
     elif place.is_file() and place.suffix not in (*BUILDERS, *SUFFIXES):
         raise DataError(f"{path}: {choices(place.suffix, (*BUILDERS, *SUFFIXES), 'kind of file')}")
     is_json = place.is_file() and place.suffix in SUFFIXES
-    table = _of_records(records_of(path)) if is_json else _of_dataset(path, place, name, split)
+    table = _of_records(records_of(path, key)) if is_json else _of_dataset(path, place, name, split)
     for column in columns:
         if column not in table.columns:
             raise DataError(f"{path}: {choices(column, table.columns, 'column')}")
