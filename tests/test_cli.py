@@ -128,6 +128,11 @@ def test_files_of_the_users_own_are_refused_as_early(tmp_path):
         assert done.returncode != 0
         assert re.search("^error: (quant.weights.bits=99|--config-dir none): ", done.stderr), done.stderr
     assert [entry.name for entry in tmp_path.iterdir()] == ["own"]
+    (tmp_path / "more" / "method").mkdir(parents=True)
+    file.rename(tmp_path / "more" / "method" / "theirs.yaml")
+    both = ["--config-dir", "own", f"hydra.searchpath=[file://{tmp_path / 'more'}]", "method=theirs"]
+    done = forked.run(forked.command(*both, "tracking=none"), tmp_path)
+    assert "error: quant.weights.bits=99: " in done.stderr, done.stderr
 
 
 def test_run_then_the_same_run_then_a_sweep_with_a_mistake(tmp_path, compose):

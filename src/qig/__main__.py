@@ -89,6 +89,8 @@ def refuse_early(arguments: Sequence[str]) -> None:
     words, folder, _ = (given.pop(name) for name in ("overrides", "config_dir", "run"))
     if any(given.values()):  # a sweep, another configuration's name, or something to be shown
         return
+    if folder is not None and any(word.startswith(own.SEARCH) for word in words):
+        return  # two places to look into, which one word cannot say
     config = composed([*words, *own.words(None if folder is None else Path(folder))])
     refuse_in_config(asdict(config))
     Prepared(config)
