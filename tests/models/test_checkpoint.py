@@ -64,6 +64,29 @@ def test_hub_id_offline(monkeypatch, tmp_path):
         checkpoint.resolve("owner/model")
 
 
+@pytest.mark.parametrize(("cached", "offline", "told"), [(False, False, True), (True, False, False),
+                                                         (False, True, False)])  # fmt: skip
+def test_a_download_is_told_and_shows_its_progress(monkeypatch, tmp_path, caplog, cached, offline, told):
+    import huggingface_hub
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+    if cached:
+        snapshot = tmp_path / "models--owner--model" / "snapshots" / "abc"
+        snapshot.mkdir(parents=True)
+        (snapshot / "config.json").write_text(json.dumps({"model_type": "qwen2_vl"}))
+        (snapshot.parents[1] / "refs").mkdir()
+        (snapshot.parents[1] / "refs" / "main").write_text("abc")
+    silent = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download",
+                        lambda *_, **__: silent.append(are_progress_bars_disabled()) or str(tmp_path))
+    enable_progress_bars()
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_vl"}))
+    checkpoint.resolve("owner/model")
+    assert silent == [not told] and ("owner/model is not in the local hub cache" in caplog.text) == told
+
+
 def test_unknown_embedded_model():
     with pytest.raises(ModelError, match="unknown tiny model 'huge'"):
         checkpoint.resolve("embedded:huge")

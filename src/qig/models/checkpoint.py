@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 from pathlib import Path
@@ -16,6 +17,7 @@ from qig.models.architectures import architecture_of
 from qig.models.files import read_json, tensor_shapes
 from qig.store.files import sha256
 
+log = logging.getLogger(__name__)
 EMBEDDED = "embedded:"
 PACKAGED = "packaged:"
 DTYPES = ("bfloat16", "float16", "float32")
@@ -77,13 +79,16 @@ def _located(path: str) -> Path:
 
 
 def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     from huggingface_hub.utils import disable_progress_bars
 
     patterns = ["*" + ending for ending in CONTENT]
-    disable_progress_bars()
     try:
+        if isinstance(try_to_load_from_cache(name, "config.json"), str) or constants.HF_HUB_OFFLINE:
+            disable_progress_bars()
+        else:  # a 7B model is 15 GB
+            log.warning("%s is not in the local hub cache (%s): fetching it", name, constants.HF_HUB_CACHE)
         return Path(snapshot_download(name, allow_patterns=patterns, etag_timeout=5))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
