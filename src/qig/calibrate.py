@@ -25,6 +25,7 @@ from qig.models.loading import LoadedModel, open_model
 from qig.quantization.setting import Setting
 from qig.quantized import RECORD, model_bytes
 from qig.sensitivity.granularity import under_control
+from qig.sensitivity.modality_gradient import MODALITIES
 from qig.sensitivity.shared_gradients import Place, SharedGradients
 from qig.store import write_json
 
@@ -97,7 +98,7 @@ def _doubt_rank(loaded: LoadedModel, batches: list[CalibrationBatch], config: Co
 def _weighed(kinds: Tensor, sensitivity: Sensitivity) -> Tensor:
     """Where tokens may have weight: ``[batch, tokens]`` booleans."""
     if isinstance(sensitivity, ModalityGradientSensitivity):
-        return (kinds == TokenKind.VISION) | (kinds == TokenKind.ANSWER)
+        return torch.isin(kinds, torch.tensor(MODALITIES, device=kinds.device))
     return under_control(kinds, sensitivity.granularity, sensitivity.control) != TokenKind.PADDING
 
 

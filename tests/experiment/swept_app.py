@@ -65,7 +65,7 @@ if __name__ == "__main__":
     (HERE / "conf").mkdir(exist_ok=True)
     OmegaConf.save(OmegaConf.create(CONFIG), HERE / "conf" / "app.yaml")
     sweeper.outcome_in_store = in_store
-    sweeper.refuse_mistakes = lambda jobs: []  # its jobs are no runs
+    sweeper.refuse_mistakes = sweeper.refuse_absent_data = lambda jobs: []  # its jobs are no runs
     sweeper.track_stored = lambda job, composed: None
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -102,9 +103,8 @@ def test_what_was_refused_once_is_refused_again(sweep, monkeypatch):
 def test_a_benchmark_that_is_not_here_is_told_before_any_job_is_launched(sweep, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("qig.evaluation.datasets._cached", lambda _: False)
-    own, absent, planned = refuse_mistakes(sweep(
-        ["method=rtn"], ["method=rtn", "evaluation.tasks=[chartqa]"], ["evaluation.tasks=[chartqa]", "plan=true"]
-    ))  # fmt: skip
+    own, absent = sweep(["method=rtn"], ["method=rtn", "evaluation.tasks=[chartqa]"])
+    planned = replace(absent[0], plans=True), absent[1]
     refuse_absent_data([own, planned])
     with pytest.raises(DataError, match=r"task 'chartqa' needs the dataset .*HF_HUB_OFFLINE=1 forbids fetching it"):
         refuse_absent_data([own, absent])

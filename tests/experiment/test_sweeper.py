@@ -77,14 +77,14 @@ def test_mistakes_come_before_any_job_and_what_is_stored_is_tracked_behind_all(m
     monkeypatch.setattr(made, "_check_cells", lambda resolved: done.append(("cells", resolved)))
     refused = lambda jobs: done.append(("check", [job for job, _ in jobs])) or ["a", "b", "c"]  # noqa: E731
     monkeypatch.setattr(module, "refuse_mistakes", refused)
-    monkeypatch.setattr(module, "refuse_absent_data", lambda configs: done.append(("data", list(configs))))
+    monkeypatch.setattr(module, "refuse_absent_data", lambda jobs: done.append(("data", [job for job, _ in jobs])))
     monkeypatch.setattr(module, "note_if_in_store", lambda job, *_: job == 1)
     monkeypatch.setattr(module, "launch_all", lambda _, jobs: done.append(("launch", jobs)))
     monkeypatch.setattr(module, "track_stored", lambda job, words: done.append(("track", job, words)))
     monkeypatch.setattr(module, "check_ended", lambda jobs: done.append(("end", jobs)))
     made.sweep([])
     first = [("check", [0, 1, 2]), ("cells", ["a", "b", "c"])]
-    launched = [("data", ["a"]), ("launch", [0]), ("data", ["c"]), ("launch", [2])]
+    launched = [("data", [0]), ("launch", [0]), ("data", [2]), ("launch", [2])]
     assert done == [*first, *launched, ("track", 1, ["seed=1"]), ("end", [0, 1, 2])]
 
 

@@ -62,15 +62,20 @@ def test_every_site_on_every_architecture(fresh_model, digit_samples, batches_of
     assert (found[vision] == 0).all()  # behind the last block's outputs no answer looks at a vision token
 
 
-def test_the_means_of_16_bit_gradients_are_not_rounded_to_16_bits(fresh_model, digit_samples, batches_of):
-    loaded = fresh_model("tiny_internvl")
-    loaded.model.bfloat16()
-    batches = batches_of(loaded, digit_samples[:1], 10_000)
+def first_scores(loaded, batches) -> torch.Tensor:
+    """Of the one micro-batch, at the first place of the first block."""
     estimator = TokenGradient(TokenGradientSensitivity("token_gradient", "token_special", "sample", "none", 0))
     estimator.prepare(WholeModel(loaded, batches, Activations(torch.device("cpu"))))
     kinds, ids = [batches[0].kinds], [batches[0].ids]
     view = SiteView(0, 0, loaded.blocks[0], loaded.architecture.sites[0], None, [], None, kinds, ids)
     (found,) = estimator.scores(view).values
+    return found
+
+
+def test_the_means_of_16_bit_gradients_are_not_rounded_to_16_bits(fresh_model, digit_samples, batches_of):
+    loaded = fresh_model("tiny_internvl")
+    loaded.model.bfloat16()
+    found = first_scores(loaded, batches_of(loaded, digit_samples[:1], 10_000))
     seen = found[found > 0]
     assert len(seen) > 20
     assert float((seen != seen.bfloat16().float()).float().mean()) > 0.5
@@ -83,11 +88,6 @@ def test_small_gradients_survive_float16(fresh_model, digit_samples, batches_of,
     for dtype in (torch.float32, torch.float16):
         loaded = fresh_model("tiny_internvl")
         loaded.model.to(dtype)
-        batches = batches_of(loaded, digit_samples[:1], 10_000)
-        estimator = TokenGradient(TokenGradientSensitivity("token_gradient", "token_special", "sample", "none", 0))
-        estimator.prepare(WholeModel(loaded, batches, Activations(torch.device("cpu"))))
-        kinds, ids = [batches[0].kinds], [batches[0].ids]
-        view = SiteView(0, 0, loaded.blocks[0], loaded.architecture.sites[0], None, [], None, kinds, ids)
-        (found[dtype],) = estimator.scores(view).values
+        found[dtype] = first_scores(loaded, batches_of(loaded, digit_samples[:1], 10_000))
     assert float(found[torch.float32].max()) < 1e-6  # a dozen of float16's smallest number
     torch.testing.assert_close(found[torch.float16], found[torch.float32], rtol=0.1, atol=0)

@@ -10,6 +10,8 @@ from qig.models.architectures import ARCHITECTURES
 from qig.models.checkpoint import EMBEDDED, PACKAGED
 
 OWN_TASK, OWN_CAPTIONS = "qig_digitgrid", "digitgrid"
+ALIKE_ALREADY = {"uniform": ("permuted", "modality_mean", "first_mean"), "modality_gradient": ("modality_mean",)}
+"""Controls that change nothing, by kind of sensitivity."""
 
 
 def doubts(config: Config, family: str) -> list[str]:
@@ -21,15 +23,13 @@ def doubts(config: Config, family: str) -> list[str]:
 
 
 def _without_effect(config: Config) -> list[str]:
-    sensitivity, equalization = config.sensitivity, config.equalization
-    said = []
-    if not reads_weights(config):
-        if sensitivity.kind != "uniform":
-            said.append(f"sensitivity={sensitivity.kind} has no effect: equalization={equalization.kind} with "
-                        f"rounding={config.rounding.kind} reads no token weights; a search does, equalization=grid, "
-                        "and so does rounding=gptq")
-    else:
+    kind, equalization, said = config.sensitivity.kind, config.equalization, []
+    if reads_weights(config):
         said += _of_sensitivity_without_effect(config)
+    elif kind != "uniform":
+        said.append(f"sensitivity={kind} has no effect: equalization={equalization.kind} with "
+                    f"rounding={config.rounding.kind} reads no token weights; a search does, equalization=grid, and so "
+                    "does rounding=gptq")
     if equalization.share_attn_out and "attn_out" not in equalization.sites:
         said.append("equalization.share_attn_out=true has no effect: attn_out is not among equalization.sites="
                     f"{','.join(equalization.sites)}")
@@ -40,8 +40,7 @@ def _of_sensitivity_without_effect(config: Config) -> list[str]:
     """Options that leave the weights as they are without them."""
     sensitivity = config.sensitivity
     kind, control, said = sensitivity.kind, sensitivity.control, []
-    alike = ("permuted", "modality_mean", "first_mean") if kind == "uniform" else ()
-    if control in (("modality_mean",) if isinstance(sensitivity, ModalityGradientSensitivity) else alike):
+    if control in ALIKE_ALREADY.get(kind, ()):
         said.append(f"sensitivity.control={control} has no effect: the weights of sensitivity={kind} are alike already")
     if isinstance(sensitivity, QigSensitivity):
         instead = "but for quadrature in place of the closed form"

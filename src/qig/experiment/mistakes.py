@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -50,15 +50,15 @@ def refuse_mistakes(jobs: Sequence[tuple[SweepJob, DictConfig]]) -> list[Config]
     return resolved
 
 
-def refuse_absent_data(configs: Iterable[Config]) -> None:
+def refuse_absent_data(jobs: Sequence[tuple[SweepJob, DictConfig]]) -> None:
     """Of the jobs that are to be launched, so that it is not each of them that finds out when its turn has come.
 
     Raises:
         DataError: a benchmark's data is neither here nor may be fetched.
     """
     ask = Once()
-    for config in (config for config in configs if not config.plan):
-        ask(check_datasets, config.evaluation.tasks, config.evaluation.include_path)
+    for evaluation in (typed_job(composed).evaluation for job, composed in jobs if not job.plans):
+        ask(check_datasets, evaluation.tasks, evaluation.include_path)
 
 
 class Once:

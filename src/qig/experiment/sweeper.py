@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import compress, count, islice
+from itertools import compress, count
 from pathlib import Path
 from typing import Any
 
@@ -86,18 +86,16 @@ class ArmSweeper(BasicSweeper):
         number = count(0)
         compose = Composer(lambda words: self.hydra_context.config_loader.load_sweep_config(self.config, words))
         placed = [[self._placed(next(number), words, compose) for words in batch] for batch in batches]
-        configs = refuse_mistakes([one for batch in placed for one in batch])
-        self._check_cells(configs)
-        coming = iter(configs)
+        self._check_cells(refuse_mistakes([one for batch in placed for one in batch]))
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         stored = []
         for batch in placed:
             there = [note_if_in_store(*one, outcome_in_store) for one in batch]
-            lacking = [not is_there for is_there in there]
-            refuse_absent_data(compress(islice(coming, len(batch)), lacking))
-            launch_all(self.launcher, [job for job, _ in compress(batch, lacking)])
+            lacking = [one for one, is_there in zip(batch, there, strict=True) if not is_there]
+            refuse_absent_data(lacking)
+            launch_all(self.launcher, [job for job, _ in lacking])
             stored += compress(batch, there)
         for one in stored:  # at the end, so that no job waits for it
             track_stored(*one)

@@ -59,12 +59,11 @@ def token_weights(estimator: Estimator, view: SiteView, config: Sensitivity) -> 
     ]
     values = normalized(values, config.normalize)
     means_already = config.control == "modality_mean" and estimator.per_modality
-    seen = [under_control(kinds, config.granularity, config.control) for kinds in view.kinds]
+    seen = replace(view, kinds=[under_control(kinds, config.granularity, config.control) for kinds in view.kinds])
     if config.control in CONTROLS and not means_already:
-        values = [CONTROLS[config.control](v, kinds) for v, kinds in zip(values, seen, strict=True)]
+        values = [CONTROLS[config.control](v, kinds) for v, kinds in zip(values, seen.kinds, strict=True)]
     elif config.control == "permuted":
-        values = [_permuted(v, kinds, names, view, config)
-                  for v, kinds, names in zip(values, seen, view.samples, strict=True)]
+        values = [_permuted(v, batch, seen, config) for batch, v in enumerate(values)]
     return TokenWeights(values, scores)
 
 
@@ -82,11 +81,9 @@ def _of_every_token(scores: Scores, view: SiteView, kind: str) -> Scores:
     return scores
 
 
-def _permuted(
-    values: Tensor, kinds: Tensor, samples: tuple[str, ...], view: SiteView, config: Sensitivity
-) -> Tensor:
+def _permuted(values: Tensor, batch: int, view: SiteView, config: Sensitivity) -> Tensor:
     site = f"{config.control_seed}/{view.index}/{view.site.name}"
-    return permuted(values, kinds, [f"{site}/{sample}" for sample in samples])
+    return permuted(values, view.kinds[batch], [f"{site}/{sample}" for sample in view.samples[batch]])
 
 
 def _mean_sum(values: list[Tensor]) -> float:
