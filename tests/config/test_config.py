@@ -189,6 +189,7 @@ def test_wrong_keys_and_types_are_refused(compose, override, said):
         (["evaluation.tasks=[]"], r"evaluation\.tasks is empty"),
         (["evaluation=python_docs", "evaluation.text.window=1"], r"evaluation\.text\.window=1: expected 2 or more"),
         (["calibration=python_docs", "calibration.max_tokens=0"], r"calibration\.max_tokens=0"),
+        (["calibration=infovqa", "calibration.path=x", "calibration.max_pixels=0"], r"calibration\.max_pixels=0"),
         (["threads=0"], r"threads=0: expected 1 or more"),
         (["model.outliers.sigma=-0.5"], r"model\.outliers\.sigma=-0\.5"),
         (["quant.linears='('"], r"quant\.linears='\(' is not a regular expression"),

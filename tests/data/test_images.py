@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from qig.data.encoding import images_of
-from qig.data.images import decode, inside, pad_to_square
-from qig.data.samples import CalibrationSample, Turn
+from qig.data.images import decode, inside, pad_to_square, shrink
+from qig.data.samples import CalibrationSample, ImagePolicy, Turn
 from qig.errors import DataError
 
 
@@ -97,9 +97,37 @@ def test_policy_of_a_sample(processor_of):
     turns = ((Turn("user", (wide, "image")), Turn("assistant", ("red",))),)
     processor = processor_of("tiny_qwen2_vl")
     assert [image.size for image in images_of(CalibrationSample("s", turns), processor)] == [(40, 10)]
-    (padded,) = images_of(CalibrationSample("s", turns, pad_images=True), processor)
+    (padded,) = images_of(CalibrationSample("s", turns, ImagePolicy(pad=True)), processor)
     assert padded.size == (40, 40)
     assert padded.getpixel((0, 0)) == (127, 127, 127)  # the processor's mean is 0.5
+    (shrunk,) = images_of(CalibrationSample("s", turns, ImagePolicy(max_pixels=100)), processor)
+    assert shrunk.size == (20, 5)
+    (both,) = images_of(CalibrationSample("s", turns, ImagePolicy(pad=True, max_pixels=100)), processor)
+    assert both.size == (10, 10)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 20_000))
+def test_a_shrunk_picture_keeps_its_bound_and_its_proportions(width, height, most):
+    image = Image.new("RGB", (width, height), (10, 20, 30))
+    small = shrink(image, most)
+    if width * height <= most:
+        assert small is image
+        return
+    assert small.width * small.height <= most
+    assert small.width <= width
+    assert small.height <= height
+    assert small.getpixel((0, 0)) == (10, 20, 30)
+    factor = (most / (width * height)) ** 0.5
+    if min(width, height) * factor >= 1:
+        assert width * factor - 1.001 < small.width < width * factor + 0.001
+        assert height * factor - 1.001 < small.height < height * factor + 0.001
+
+
+def test_shrinking_averages_what_lies_under_a_pixel():
+    stripes = Image.fromarray(np.tile(np.array([0, 255], dtype=np.uint8)[None, :, None], (64, 32, 3)))
+    within = np.asarray(shrink(stripes, 64))[1:-1, 1:-1]  # at the edges the filter is cut off
+    assert within.shape == (6, 6, 3)
+    assert abs(within - 127.5).max() <= 1
 
 
 def link(path, target):

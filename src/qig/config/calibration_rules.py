@@ -8,6 +8,7 @@ from qig.config.schema import (
     Calibration,
     FewShotCalibration,
     HfCalibration,
+    ImageCalibration,
     InterleavedCalibration,
     MixtureCalibration,
     PileCalibration,
@@ -26,6 +27,8 @@ def check_calibration(key: str, config: Calibration) -> None:
         raise ConfigError(f"{key}.max_skipped_share={config.max_skipped_share}: expected a share, 0 to below 1")
     if isinstance(config, PileCalibration | PythonDocsCalibration):
         at_least(f"{key}.max_tokens", config.max_tokens, 1)
+    if isinstance(config, ImageCalibration) and config.max_pixels is not None:
+        at_least(f"{key}.max_pixels", config.max_pixels, 1)
     if isinstance(config, HfCalibration) and (config.prompt is None) == (config.prompt_column is None):
         raise ConfigError(
             f"{key}.prompt={config.prompt!r} and {key}.prompt_column={config.prompt_column!r}: "

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from qig.data.images import decode, pad_to_square
+from qig.data.images import decode, pad_to_square, shrink
 from qig.data.rendering import Span, render
 from qig.data.samples import CalibrationSample
 from qig.data.tokens import TokenKind
@@ -68,12 +68,14 @@ def encode(sample: CalibrationSample, processor: Processor, image_token_ids: set
 
 
 def images_of(sample: CalibrationSample, processor: Processor) -> list[Image]:
-    """The sample's images, decoded, and padded if its set says so."""
+    """The sample's images, decoded, and padded and shrunk as its set says."""
     try:
         images = [decode(picture) for picture in sample.images]
-        if not sample.pad_images:
-            return images
-        return [pad_to_square(image, processor.image_processor.image_mean) for image in images]
+        if sample.policy.pad:
+            images = [pad_to_square(image, processor.image_processor.image_mean) for image in images]
+        if sample.policy.max_pixels is not None:
+            images = [shrink(image, sample.policy.max_pixels) for image in images]
+        return images
     except DataError as error:
         raise DataError(f"calibration sample {sample.id}: {error}") from error
 

@@ -1,7 +1,8 @@
-"""Images of calibration samples: found inside their folder, decoded safely, padded to squares."""
+"""Images of calibration samples: found inside their folder, decoded safely, padded to squares, shrunk."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from io import BytesIO
@@ -107,3 +108,13 @@ def pad_to_square(image: Image.Image, mean: Sequence[float]) -> Image.Image:
     square = Image.new("RGB", (side, side), tuple(int(channel * 255) for channel in mean))
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return square
+
+
+def shrink(image: Image.Image, max_pixels: int) -> Image.Image:
+    """The image with at most ``max_pixels`` pixels and, but for rounding to whole ones, its proportions."""
+    if image.width * image.height <= max_pixels:
+        return image
+    factor = math.sqrt(max_pixels / (image.width * image.height))
+    width = max(1, min(int(image.width * factor), max_pixels))
+    height = max(1, min(int(image.height * factor), max_pixels // width))
+    return image.resize((width, height), Image.Resampling.BICUBIC)

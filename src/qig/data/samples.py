@@ -35,17 +35,25 @@ Conversation = tuple[Turn, ...]
 
 
 @dataclass(frozen=True)
+class ImagePolicy:
+    """What is done to images before the processor sees them: padded to squares, then shrunk to ``max_pixels``."""
+
+    pad: bool = False
+    max_pixels: int | None = None
+
+
+@dataclass(frozen=True)
 class CalibrationSample:
     """Conversations and plain texts that follow each other in one sequence; most samples are one conversation.
 
     Attributes:
         id: names the sample in run records; unique within its set and stable between runs.
-        pad_images: whether images are padded to squares before the processor sees them.
+        policy: what is done to its images.
     """
 
     id: str
     segments: tuple[Conversation | PlainText, ...]
-    pad_images: bool = False
+    policy: ImagePolicy = ImagePolicy()
 
     @property
     def turns(self) -> tuple[Turn, ...]:

@@ -16,7 +16,7 @@ from qig.config.schema import (
     MixtureCalibration,
 )
 from qig.data.calibration import calibration_data, samples_of
-from qig.data.samples import PlainText
+from qig.data.samples import ImagePolicy, PlainText
 from qig.data.sets import check_available, content_hash, read
 from qig.errors import DataError
 
@@ -64,13 +64,13 @@ def test_few_shot_joins_neighbours(coco, ten):
     assert [sample.segments for sample in joined] == [plain[i].segments + plain[i + 1].segments for i in (0, 2, 4)]
 
 
-@pytest.mark.parametrize("images", ["pad", "native"])
-def test_pictures_of_joined_samples_are_padded_as_their_set_says(coco, ten, texts, images):
-    config = coco.config(ten, images=images)
+@pytest.mark.parametrize(("images", "max_pixels"), [("pad", None), ("native", None), ("native", 300)])
+def test_pictures_of_joined_samples_are_changed_as_their_set_says(coco, ten, texts, images, max_pixels):
+    config = coco.config(ten, images=images, max_pixels=max_pixels)
     shots = FewShotCalibration("few_shot", 2, 0, 1000, 0.0, 2, config)
     between = InterleavedCalibration("interleaved", 2, 0, 1000, 0.0, 2, config, texts)
     for joined in (shots, between, mixture(4, {"captions": 1}, captions=config)):
-        assert {sample.pad_images for sample in samples_of(joined)} == {images == "pad"}
+        assert {sample.policy for sample in samples_of(joined)} == {ImagePolicy(images == "pad", max_pixels)}
 
 
 def test_interleaved_puts_a_text_between_neighbours(coco, ten, texts):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from qig.data.calibration import calibration_data, samples_of
 from qig.data.images import decode
+from qig.data.samples import ImagePolicy
 from qig.data.sets import check_available, content_hash, read
 from qig.data.sets.json_records import records_of
 from qig.errors import DataError
@@ -180,9 +181,15 @@ def test_hash_sees_who_says_a_text(coco):
     assert len(hashes) == 3
 
 
-@pytest.mark.parametrize("images", ["pad", "native"])
-def test_pictures_are_padded_where_that_is_said(coco, ten, images):
-    assert {sample.pad_images for sample in read(coco.config(ten, images=images)).samples} == {images == "pad"}
+@pytest.mark.parametrize(("images", "max_pixels"), [("pad", None), ("native", None), ("native", 300)])
+def test_pictures_are_changed_where_that_is_said(coco, ten, images, max_pixels):
+    samples = read(coco.config(ten, images=images, max_pixels=max_pixels)).samples
+    assert {sample.policy for sample in samples} == {ImagePolicy(images == "pad", max_pixels)}
+
+
+def test_hash_sees_what_is_done_to_pictures(coco, ten):
+    said = ({}, {"images": "pad"}, {"max_pixels": 300}, {"max_pixels": 301})
+    assert len({content_hash(coco.config(ten, **values)) for values in said}) == 4
 
 
 def test_hash_sees_a_changed_text(coco, ten, make_record):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from qig.data.calibration import calibration_data, samples_of
 from qig.data.images import decode
-from qig.data.samples import PlainText
+from qig.data.samples import ImagePolicy, PlainText
 from qig.data.sets import check_available, content_hash, read
 from qig.errors import DataError
 
@@ -119,10 +119,10 @@ def test_several_images_and_none(tmp_path, make_hf, make_png):
     assert all(sample.images == () for sample in text_only)
 
 
-@pytest.mark.parametrize("images", ["pad", "native"])
-def test_pictures_are_padded_where_that_is_said(parquet, make_hf, images):
-    samples = read(make_hf(parquet, 6, images=images)).samples
-    assert [sample.pad_images for sample in samples] == [images == "pad"] * 6
+@pytest.mark.parametrize(("images", "max_pixels"), [("pad", None), ("native", None), ("native", 300)])
+def test_pictures_are_changed_where_that_is_said(parquet, make_hf, images, max_pixels):
+    samples = read(make_hf(parquet, 6, images=images, max_pixels=max_pixels)).samples
+    assert [sample.policy for sample in samples] == [ImagePolicy(images == "pad", max_pixels)] * 6
 
 
 def test_rows_that_cannot_be_used(tmp_path, make_hf, make_png, processor_of, no_model):

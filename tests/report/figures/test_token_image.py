@@ -7,7 +7,7 @@ from PIL import Image
 from qig.config.recorded import recorded_calibration
 from qig.data.calibration import samples_of
 from qig.data.digitgrid import calibration_samples
-from qig.data.samples import single_turn
+from qig.data.samples import ImagePolicy, single_turn
 from qig.errors import StoreError
 from qig.report.figures import token_image
 from qig.report.figures.files import redraw, write
@@ -55,7 +55,8 @@ def test_a_picture_that_is_a_file_or_its_bytes_is_decoded_and_padded_as_the_mode
     """What ShareGPT's sets and those of the hub hold; the embedded one's are decoded already."""
     Image.new("RGB", (48, 24), "red").save(tmp_path / "wide.png")
     picture = (tmp_path / "wide.png").read_bytes() if encoded else tmp_path / "wide.png"
-    first = replace(single_turn("digitgrid-train-5-00000", [picture], "describe .", "red ."), pad_images=True)
+    sample = single_turn("digitgrid-train-5-00000", [picture], "describe .", "red .")
+    first = replace(sample, policy=ImagePolicy(pad=True))
     monkeypatch.setattr("qig.data.calibration.samples_of", lambda config: [first])
     shown = np.asarray(token_image.data(run_of(store)).attrs["picture"])
     assert shown.shape == (48, 48, 3)

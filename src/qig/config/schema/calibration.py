@@ -25,17 +25,24 @@ class DigitGridCalibration(Calibration):
 
 
 @dataclass
-class ShareGptCalibration(Calibration):
+class ImageCalibration(Calibration):
+    """A set with images of its own. ``max_pixels``: larger ones are shrunk, with their proportions; null: none is."""
+
+    images: Literal["native", "pad"] = MISSING
+    max_pixels: int | None = MISSING
+
+
+@dataclass
+class ShareGptCalibration(ImageCalibration):
     """Records of ShareGPT4V's form. ``image_prefix``: only those whose image paths begin so; null: all."""
 
     path: str = MISSING  # json or jsonl
     image_folder: str = MISSING
     image_prefix: str | None = MISSING
-    images: Literal["native", "pad"] = MISSING
 
 
 @dataclass
-class HfCalibration(Calibration):
+class HfCalibration(ImageCalibration):
     """One question and answer a row of a Hugging Face data set, a local file or directory, by the columns' names.
 
     ``prompt``: one text for all rows, instead of ``prompt_column``. ``answers``: which of several right answers.
@@ -48,7 +55,6 @@ class HfCalibration(Calibration):
     image_columns: list[str] = MISSING
     image_folder: str | None = MISSING
     image_position: Literal["before", "after"] = MISSING
-    images: Literal["native", "pad"] = MISSING
     prompt_column: str | None = MISSING
     prompt: str | None = MISSING
     answer_column: str = MISSING

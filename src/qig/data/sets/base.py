@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from qig.config.schema import Calibration
+from qig.config.schema import Calibration, ImageCalibration
 from qig.data.images import is_file
-from qig.data.samples import CalibrationSample, Conversation, Corpus, PlainText
+from qig.data.samples import CalibrationSample, Conversation, Corpus, ImagePolicy, PlainText
 from qig.errors import DataError
 
 
@@ -71,6 +71,11 @@ def printable(value: object) -> str:
     return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def policy_of(config: ImageCalibration) -> ImagePolicy:
+    """What the set says of its images."""
+    return ImagePolicy(config.images == "pad", config.max_pixels)
+
+
 def conversation_or_reason(turns: Conversation) -> str | None:
     """Why a conversation cannot be calibrated on; ``None`` if it can."""
     for number, turn in enumerate(turns, start=1):
@@ -82,7 +87,7 @@ def conversation_or_reason(turns: Conversation) -> str | None:
 
 def _flattened(sample: CalibrationSample):
     yield sample.id.encode("utf-8", "surrogatepass")
-    yield str(sample.pad_images).encode()
+    yield str(sample.policy).encode()
     for segment in sample.segments:
         if isinstance(segment, PlainText):
             yield f"plain {segment.max_tokens}".encode()

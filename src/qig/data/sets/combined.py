@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from qig.data.samples import CalibrationSample, Corpus
+from qig.data.samples import CalibrationSample, Corpus, ImagePolicy
 from qig.data.sets.base import CalibrationSet
 
 
@@ -77,4 +77,5 @@ def _groups(corpus: Corpus, size: int) -> tuple[list[tuple[CalibrationSample, ..
 
 def _joined(samples: Sequence[CalibrationSample]) -> CalibrationSample:
     segments = tuple(segment for sample in samples for segment in sample.segments)
-    return CalibrationSample("+".join(s.id for s in samples), segments, any(s.pad_images for s in samples))
+    policy = next((s.policy for s in samples if s.images), ImagePolicy())  # one set has one
+    return CalibrationSample("+".join(s.id for s in samples), segments, policy)

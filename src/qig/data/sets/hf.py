@@ -8,7 +8,7 @@ from typing import Any
 
 from qig.data.images import inside
 from qig.data.samples import CalibrationSample, Corpus, Picture, Turn
-from qig.data.sets.base import CalibrationSet, choose, conversation_or_reason, local, printable
+from qig.data.sets.base import CalibrationSet, choose, conversation_or_reason, local, policy_of, printable
 from qig.data.sets.tables import Table, open_table
 from qig.errors import DataError
 
@@ -52,7 +52,7 @@ class HfSet(CalibrationSet):
         reason = conversation_or_reason(turns)
         if reason is not None:
             raise DataError(reason)
-        return CalibrationSample(name, (turns,), config.images == "pad")
+        return CalibrationSample(name, (turns,), policy_of(config))
 
     def _answer(self, value: Any) -> str:
         """One text; of several right answers the first, or all with the joiner between them."""

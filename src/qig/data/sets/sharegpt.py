@@ -10,7 +10,7 @@ from typing import Any
 
 from qig.data.images import inside
 from qig.data.samples import CalibrationSample, Corpus, Picture, Turn
-from qig.data.sets.base import CalibrationSet, choose, conversation_or_reason, local, printable
+from qig.data.sets.base import CalibrationSet, choose, conversation_or_reason, local, policy_of, printable
 from qig.data.sets.json_records import records_of
 from qig.errors import DataError, choices
 
@@ -79,7 +79,7 @@ class ShareGpt(CalibrationSet):
         reason = conversation_or_reason(placed)
         if reason is not None:
             raise DataError(reason)
-        return CalibrationSample(name, (placed,), self.config.images == "pad")
+        return CalibrationSample(name, (placed,), policy_of(self.config))
 
 
 def _paths(record: Any) -> list[str]:
