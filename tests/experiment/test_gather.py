@@ -216,6 +216,7 @@ def test_mbqs_table_is_over_its_six_benchmarks(store):
     ("name", "words", "jobs", "runs"),
     [
         ("image_methods", "quant=w3a16_g64,w4a8", 18, 17),
+        ("image_samples", "quant=w2a16_g64", 6, 6),
         ("real_weights_images", "method=awq_statistic", 10, 10),
         ("real_weights_images_gptq", "method=gptq", 10, 10),
         ("fresh_seeds_images", "quant=w3a16_g64", 3, 3),

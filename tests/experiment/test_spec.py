@@ -58,7 +58,7 @@ def test_an_experiment_is_not_called_as_a_kind_of_figure():
 
 
 def test_every_comparison_has_uniform_and_permuted_weights_as_controls():
-    no_weights_compared = {"nodes", "table6_cost", "text_methods", "text_samples", "text_sites"}
+    no_weights_compared = {"nodes", "table6_cost", "text_methods", "text_samples", "text_sites", "image_samples"}
     for name in sorted(set(tabulated()) - no_weights_compared):
         controls = table_of(name).controls
         assert {"CWE", "GPTQ", "Uniform"} & set(controls) and "permuted" in controls[-1]
@@ -67,7 +67,7 @@ def test_every_comparison_has_uniform_and_permuted_weights_as_controls():
 def test_experiments_on_request_have_to_be_named():
     """They need weights or benchmarks that are not in the repository; who runs everything else does not meet them."""
     assert set(tabulated()) - set(tabulated(on_request=False)) == {
-        "mbq_table2", "text_methods", "text_samples", "text_sites", "image_methods",
+        "mbq_table2", "text_methods", "text_samples", "text_sites", "image_methods", "image_samples",
         "real_weights", "real_weights_gptq", "real_weights_images", "real_weights_images_gptq",
         "fresh_seeds", "fresh_seeds_images", "fresh_seeds_search",
     }
