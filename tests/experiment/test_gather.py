@@ -186,6 +186,7 @@ def test_the_first_run_has_no_table(store):
         ("text_methods", ["quant=w2a16_g64,w4a8"], 12, 11), ("text_samples", [], 18, 18), ("text_sites", [], 7, 7),
         ("real_weights", ["method=awq_statistic"], 10, 10), ("real_weights", ["method=awq_clip"], 10, 10),
         ("real_weights_gptq", ["method=gptaq"], 10, 10), ("fresh_seeds", [], 4, 4),
+        ("fresh_seeds_statistic", ["quant=w2a16_g64"], 4, 4),
     ],
 )
 def test_experiments_on_pretrained_weights_fit_a_language_model(

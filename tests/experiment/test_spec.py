@@ -69,7 +69,7 @@ def test_experiments_on_request_have_to_be_named():
     assert set(tabulated()) - set(tabulated(on_request=False)) == {
         "mbq_table2", "text_methods", "text_samples", "text_sites", "image_methods", "image_samples",
         "real_weights", "real_weights_gptq", "real_weights_images", "real_weights_images_gptq",
-        "fresh_seeds", "fresh_seeds_images", "fresh_seeds_search",
+        "fresh_seeds", "fresh_seeds_images", "fresh_seeds_search", "fresh_seeds_statistic",
     }
 
 
