@@ -7,7 +7,7 @@ import json
 import pytest
 from PIL import Image
 
-from qig.errors import ConfigError, DataError, EvaluationError
+from qig.errors import ConfigError, DataError, EvaluationError, UnscoredError
 from qig.runner import Prepared
 
 
@@ -75,16 +75,23 @@ def test_a_baseline_that_fails_does_not_keep_the_run_from_being_made(prepared, m
     assert "rtn: 30 of 30 answers are empty" in caplog.text
 
 
-def test_questions_that_cannot_be_had_are_told_before_anything_is_quantized(prepared, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        DataError("task 'chartqa' needs the dataset lmms-lab/ChartQA"),
+        UnscoredError("task 'mme' logs no number for every sample"),
+    ],
+)
+def test_questions_that_cannot_be_had_or_scored_are_told_before_anything_is_quantized(prepared, monkeypatch, error):
     """The run would be asked the same ones, after hours of calibration."""
     made = []
 
-    def without_data(_, config):
+    def unusable(_, config):
         made.append(config.method)
-        raise DataError("task 'chartqa' needs the dataset lmms-lab/ChartQA")
+        raise error
 
-    monkeypatch.setattr("qig.stages.Stages.record", without_data)
-    with pytest.raises(DataError, match="needs the dataset"):
+    monkeypatch.setattr("qig.stages.Stages.record", unusable)
+    with pytest.raises(type(error), match=str(error)):
         prepared.run()
     assert made == ["none"]
 

@@ -29,6 +29,10 @@ class EvaluationError(QigError):
     """A benchmark that could not be run, or whose answers cannot be trusted."""
 
 
+class UnscoredError(EvaluationError):
+    """A benchmark that gives no number for every sample, whatever the model that is asked."""
+
+
 class NonFiniteError(QigError):
     """NaN or an infinity where a number was expected.
 

@@ -18,7 +18,7 @@ from qig.config.schema import Config
 from qig.config.validation import baseline, needs_calibration, reads_weights, resolve
 from qig.config.warnings import doubts
 from qig.data.sets import check_available
-from qig.errors import DataError, QigError
+from qig.errors import DataError, QigError, UnscoredError
 from qig.evaluation.datasets import check_datasets
 from qig.evaluation.protocols import protocol_of
 from qig.evaluation.registry import check_no_pictures, check_tasks
@@ -117,7 +117,7 @@ class Prepared:
         """The baselines, then the run itself; baselines that another process is at come last, so that none waits.
 
         A baseline that cannot be had, such as one whose answers are no answers, does not keep the run from being made;
-        one for which there are no questions does, since the run would be asked the same.
+        one for which there are no questions, or none that can be scored, does, since the run would be asked the same.
 
         Raises:
             QigError: data or model turn out unusable; nothing is left that a later run would take for finished.
@@ -147,7 +147,7 @@ class Prepared:
     def _baseline(self, title: str) -> str | None:
         try:
             return self._stages.record(self._baselines[title])[0]
-        except DataError:
+        except (DataError, UnscoredError):
             raise
         except QigError as error:
             log.error("%s: %s. The run is not compared with it", title, error)

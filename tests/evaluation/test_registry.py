@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from qig.errors import DataError, EvaluationError
+from qig.errors import DataError, EvaluationError, UnscoredError
 from qig.evaluation.protocols import PLAIN
 from qig.evaluation.registry import TASKS_FOLDER, check_tasks, load_tasks, own_tasks
 
@@ -35,7 +35,13 @@ def test_mistakes_in_the_task_list(tasks, message):
      ("docvqa_test", "docvqa_test"), ("llava_in_the_wild", "llava_in_the_wild")],
 )  # fmt: skip
 def test_tasks_that_are_judged_elsewhere_are_refused_at_once(task, named):
-    with pytest.raises(EvaluationError, match=rf"task '{named}' has no score .*(gpt_eval|submission)"):
+    with pytest.raises(UnscoredError, match=rf"task '{named}' has no score .*(gpt_eval|submission)"):
+        check_tasks([task])
+
+
+@pytest.mark.parametrize("task", ["mmlu", "hellaswag", "arc_easy", "seedbench_ppl"])
+def test_tasks_without_generated_answers_are_refused_at_once(task):
+    with pytest.raises(UnscoredError, match="is of type 'multiple_choice'; expected 'generate_until'"):
         check_tasks([task])
 
 

@@ -1,8 +1,10 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from qig.errors import EvaluationError
-from qig.evaluation.scores import main_metric, metric_values
+from qig.errors import EvaluationError, UnscoredError
+from qig.evaluation.scores import check_scored, main_metric, metric_values
 
 
 def main_scores(task, metrics, logged):
@@ -25,6 +27,23 @@ def main_scores(task, metrics, logged):
 )
 def test_one_number_a_sample(task, metrics, logged, expected):
     assert main_scores(task, metrics, [logged, logged]) == [expected, expected]
+
+
+@pytest.mark.parametrize(("documents", "limit"), [(2374, None), (10, None), (2374, 150), (3, None)])
+def test_metrics_that_see_one_category_each_are_found_wherever_the_other_stands(documents, limit):
+    """As in MME, whose first and last questions are of one half, and those between of the other."""
+    halves = ["cognition"] + ["perception"] * ((limit or documents) - 2) + ["cognition"] * documents
+    metrics = SimpleNamespace(metric_list=[{"metric": "cognition"}, {"metric": "perception"}])
+    judged = []
+
+    def process_results(doc, answers):
+        judged.append(doc)
+        return {doc: 0.0}
+
+    task = SimpleNamespace(eval_docs_no_media=halves[:documents], config=metrics, process_results=process_results)
+    with pytest.raises(UnscoredError, match=r"no number for every sample under \['cognition', 'perception'\]"):
+        check_scored("halves", task, limit)
+    assert len(judged) <= 65
 
 
 @pytest.mark.parametrize(

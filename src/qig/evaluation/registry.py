@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from qig.errors import DataError, EvaluationError, choices
+from qig.errors import DataError, EvaluationError, UnscoredError, choices
 
 from . import index
 from .datasets import dataset_of, missing
@@ -13,6 +13,8 @@ from .protocols import Protocol
 from .scores import check_judged_here
 
 TASKS_FOLDER = Path(__file__).parent / "tasks"
+GENERATED = "generate_until"
+"""lmms-eval's type of tasks whose answers are generated, and what it takes a task for that names none."""
 
 
 def own_tasks() -> list[str]:
@@ -22,7 +24,8 @@ def own_tasks() -> list[str]:
 
 def check_tasks(tasks: list[str], beside: str | None = None) -> None:
     """Refuse an empty list, a name given twice, a task that neither this project, lmms-eval nor the folder ``beside``
-    has, and one whose answers only somebody else can judge; and a folder whose tasks go by names of lmms-eval's.
+    has, one that asks for no generated answers or whose answers only somebody else can judge; and a folder whose tasks
+    go by names of lmms-eval's.
 
     Instant for this project's tasks; a known name of lmms-eval costs a fraction of a second, an unknown one about 2 s.
     """
@@ -41,6 +44,7 @@ def check_tasks(tasks: list[str], beside: str | None = None) -> None:
             others = "" if near else " (and lmms-eval's: python -m lmms_eval --tasks list)"
             raise EvaluationError(choices(task, {*own, *users, *near}, "task") + others)
         for name, config in index.tasks_of(task, beside).items():
+            _check_generated(name, config.get("output_type", GENERATED))
             check_judged_here(name, [metric.get("metric") for metric in config.get("metric_list") or []])
 
 
@@ -82,7 +86,7 @@ def load_tasks(
 
     Raises:
         DataError: a dataset cannot be had.
-        EvaluationError: a task asks for something else than generated answers.
+        UnscoredError: a task asks for something else than generated answers.
     """
     from lmms_eval.evaluator_utils import get_task_list
     from lmms_eval.tasks import get_task_dict
@@ -101,9 +105,15 @@ def load_tasks(
             raise DataError(missing(name, dataset, why) if dataset else unnamed) from cause
         loaded.update({member.task_name: member.task for member in members})
     for name, task in loaded.items():
-        if task.OUTPUT_TYPE != "generate_until":
-            raise EvaluationError(f"task {name!r} is of type {task.OUTPUT_TYPE!r}; expected 'generate_until'")
+        _check_generated(name, task.OUTPUT_TYPE)
     return manager, loaded
+
+
+def _check_generated(task: str, output_type: str) -> None:
+    if output_type != GENERATED:
+        raise UnscoredError(
+            f"task {task!r} is of type {output_type!r}; expected {GENERATED!r}, a task whose answers are generated"
+        )
 
 
 def _task_manager(tasks: list[str], protocol: Protocol, beside: str | None):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-from qig.errors import EvaluationError
+from qig.errors import UnscoredError
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,18 @@ JUDGED = {"mmmu_val": Judged("mmmu_acc", _mmmu), "seedbench": Judged("seed_all",
 ELSEWHERE = ("submission", "gpt", "llm_as_judge", "llmms_eval")
 """How the names of metrics begin that a server or a language model behind an API gives."""
 
+PROBED = 64
+"""To how many documents, at most, an empty answer is judged before a task is asked."""
+
 
 def check_judged_here(task: str, metrics: Sequence[str]) -> None:
     """Refuse a task all of whose metrics are given elsewhere, before anything is loaded.
 
     Raises:
-        EvaluationError: names them.
+        UnscoredError: names them.
     """
     if metrics and task not in JUDGED and all(str(metric).startswith(ELSEWHERE) for metric in metrics):
-        raise EvaluationError(
+        raise UnscoredError(
             f"task {task!r} has no score that could be had here: its metrics ({', '.join(metrics)}) come from a "
             "language model behind an API, or from the benchmark's own server; choose another task, or another member "
             "of its group"
@@ -59,19 +62,21 @@ def check_judged_here(task: str, metrics: Sequence[str]) -> None:
 def check_scored(task: str, loaded: Any, limit: int | None) -> None:
     """Refuse, before a single answer is generated, a task without a number for every sample.
 
-    An empty answer to its first document, and to the last that is asked for, is judged for it. Where a task's code does
-    not take that, nothing is known yet.
+    An empty answer is judged for it, to the last document that is asked for and to some of all before it: which metrics
+    speak of a document may go by its category, and categories stand together. Where a task's code does not take that,
+    nothing is known yet.
 
     Args:
         loaded: the task as lmms-eval has it.
 
     Raises:
-        EvaluationError: as :func:`main_metric`.
+        UnscoredError: as :func:`main_metric`.
     """
     docs = loaded.eval_docs_no_media
-    last = (len(docs) if limit is None else min(limit, len(docs))) - 1
+    asked = len(docs) if limit is None else min(limit, len(docs))
     try:
-        logged = [loaded.process_results(docs[place], [""]) for place in (0, last)]
+        places = {*range(0, asked, 1 + asked // PROBED), asked - 1}
+        logged = [loaded.process_results(docs[place], [""]) for place in sorted(places)]
         values = metric_values(task, [metric["metric"] for metric in loaded.config.metric_list or []], logged)
     except Exception:  # whatever a foreign task's code makes of an empty answer
         return
@@ -88,13 +93,13 @@ def main_metric(task: str, values: Mapping[str, Sequence[float | None]]) -> str:
     """The metric that counts, higher is better; it has a number for every sample.
 
     Raises:
-        EvaluationError: there is none.
+        UnscoredError: there is none.
     """
     candidates = [JUDGED[task].main] if task in JUDGED else list(values)
     for name in candidates:
         if name in values and None not in values[name]:
             return name
-    raise EvaluationError(
+    raise UnscoredError(
         f"task {task!r} logs no number for every sample under {candidates}; choose another task, or say in "
         "qig.evaluation.scores.JUDGED how its records become numbers"
     )
