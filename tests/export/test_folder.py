@@ -83,6 +83,8 @@ def test_blocks_are_found_by_their_parameters(tmp_path):
     tower = {f"vision.layers.{i}.{name}.weight" for i in range(2) for name in ("self_attn.q_proj", "norm", "fc1")}
     text = {f"text.layers.{i}.{name}.weight" for i in range(2) for name in ("self_attn.q_proj", "norm")}
     assert block_prefix(tower | text, files) == "text."
+    computed = {f"text.layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(2)}  # Llama 2's files have it
+    assert block_prefix(tower | text | computed, files) == "text."
     for names in (tower, text | {"text.layers.2.norm.weight"}, text | {name.replace("text", "x") for name in text}):
         with pytest.raises(ModelError, match="2 decoder blocks"):
             block_prefix(names, files)

@@ -13,7 +13,7 @@ import torch
 from qig.config.schema import Model, Outliers
 from qig.errors import ConfigError, ModelError
 from qig.models import checkpoint
-from qig.models.files import not_read, read_json, tensor_shapes
+from qig.models.files import not_read, read_json, shards, tensor_shapes
 from qig.models.loading import load, open_model
 
 
@@ -135,6 +135,26 @@ def test_shapes_are_those_of_the_tensors(folder):
     half |= {"scalar": torch.tensor(1), "none": torch.ones(0)}
     save_file(half, folder / "model.safetensors")
     assert tensor_shapes(folder) == {name: tuple(value.shape) for name, value in half.items()}
+
+
+def test_weights_are_read_once_though_a_repository_has_them_twice(folder):
+    """As Mistral's have: consolidated.safetensors, under other names, beside what transformers loads."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    save_file({f"again.{name}": value.clone() for name, value in tensors.items()}, folder / "consolidated.safetensors")
+    assert shards(folder) == [folder / "model.safetensors"]
+    assert tensor_shapes(folder).keys() == tensors.keys()
+    half = len(tensors) // 2
+    (folder / "model.safetensors").unlink()
+    named = {"model-1.safetensors": sorted(tensors)[:half], "model-2.safetensors": sorted(tensors)[half:]}
+    for file, names in named.items():
+        save_file({name: tensors[name] for name in names}, folder / file)
+    places = {name: file for file, names in named.items() for name in names}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    assert shards(folder) == [folder / file for file in named]
+    assert tensor_shapes(folder).keys() == tensors.keys()
+    assert loaded(folder).model.config.model_type == "qwen2_vl"  # transformers means the same files
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"null", b'"text"', b"[1]", b"3", b"[" * 100_000])

@@ -14,6 +14,8 @@ from qig.models.architectures import architecture_of
 
 PARTS = (".integers", ".scale", ".zero_point")
 """What the quantized stage keeps of a linear in the place of its weight."""
+COMPUTED = "rotary_emb.inv_freq"
+"""What older checkpoints (Llama 2) keep of a block and no class of transformers loads: it computes it."""
 
 
 def stage_blocks(stage: Path) -> list[Path]:
@@ -43,7 +45,7 @@ def block_prefix(checkpoint_names: Collection[str], blocks: list[Path]) -> str:
     held: dict[str, dict[int, set[str]]] = {}
     for name in checkpoint_names:
         match = re.fullmatch(r"(.*?)layers\.(\d+)\.(.+)", name)
-        if match:
+        if match and not match[3].endswith(COMPUTED):
             held.setdefault(match[1], {}).setdefault(int(match[2]), set()).add(match[3])
     wanted = {index: parameters_of(_keys(file)) for index, file in enumerate(blocks)}
     fitting = [prefix for prefix, parameters in held.items() if parameters == wanted]

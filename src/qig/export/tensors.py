@@ -15,7 +15,7 @@ from tqdm import tqdm
 from qig.export.names import PARTS, block_prefix, linears_of, stage_blocks, untouched_linears
 from qig.export.scheme import scheme_of
 from qig.export.source import Source
-from qig.models.files import tensor_shapes
+from qig.models.files import shards, tensor_shapes
 from qig.quantization.grid import QuantizedWeight
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Plan:
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Name and value: first what the run left alone, as the checkpoint has it, then block by block."""
         blocks = f"{self.prefix}layers."
-        for file in sorted(self.source.checkpoint.glob("*.safetensors")):
+        for file in shards(self.source.checkpoint):
             with safe_open(file, framework="pt") as tensors:
                 for name in sorted(tensors.keys()):
                     if not name.startswith(blocks):

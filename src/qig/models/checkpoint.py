@@ -84,12 +84,13 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.utils import disable_progress_bars
 
     patterns = ["*" + ending for ending in CONTENT]
+    again = "consolidated*"  # Mistral's: the same weights, under the names that its own code gives them
     try:
         if isinstance(try_to_load_from_cache(name, "config.json"), str) or constants.HF_HUB_OFFLINE:
             disable_progress_bars()
         else:  # a 7B model is 15 GB
             log.warning("%s is not in the local hub cache (%s): fetching it", name, constants.HF_HUB_CACHE)
-        return Path(snapshot_download(name, allow_patterns=patterns, etag_timeout=5))
+        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=again, etag_timeout=5))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(

@@ -12,6 +12,7 @@ from typing import Any
 
 from qig.errors import ModelError
 
+ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
 NOT_READ = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack", ".npz", ".gguf", ".py")
 
 
@@ -35,6 +36,22 @@ def not_read(directory: Path) -> list[str]:
     return sorted(file.name for file in directory.iterdir() if file.suffix in NOT_READ)
 
 
+def shards(directory: Path) -> list[Path]:
+    """The safetensors files that transformers loads, sorted: one, or those of an index; without either, all there are.
+
+    Repositories carry others beside them, such as the same weights once more under their first names.
+
+    Raises:
+        ModelError: an index that names a file elsewhere, or one that is absent.
+    """
+    _check_indices(directory)
+    if (directory / ONE).is_file():
+        return [directory / ONE]
+    if (directory / INDEX).is_file():
+        return [directory / name for name in sorted(set(read_json(directory / INDEX)["weight_map"].values()))]
+    return sorted(directory.glob("*.safetensors"))
+
+
 def tensor_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
     """Shape of each tensor, from the headers of the safetensors files.
 
@@ -44,14 +61,12 @@ def tensor_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
     """
     from safetensors import SafetensorError, safe_open
 
-    files = sorted(directory.glob("*.safetensors"))
-    if not files:
+    if not any(directory.glob("*.safetensors")):
         others = ", ".join(name for name in not_read(directory) if not name.endswith(".py"))
         found = f"; there are {others}" if others else ""
         raise ModelError(f"{directory} holds no *.safetensors files (other weight formats are not read){found}")
-    _check_indices(directory)
     shapes: dict[str, tuple[int, ...]] = {}
-    for file in files:
+    for file in shards(directory):
         try:
             with safe_open(file, framework="np") as tensors:
                 shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
@@ -63,10 +78,10 @@ def tensor_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
 def _check_indices(directory: Path) -> None:
     """Refuse an index whose shards are not plain names of safetensors files of this directory."""
     for file in sorted(directory.glob("*.safetensors.index.json")):
-        shards = read_json(file).get("weight_map")
-        if not isinstance(shards, dict):
+        named = read_json(file).get("weight_map")
+        if not isinstance(named, dict):
             raise ModelError(f"{file} holds no weight_map: expected an object of tensor names and file names")
-        for shard in dict.fromkeys(map(str, shards.values())):
+        for shard in dict.fromkeys(map(str, named.values())):
             if shard in ("", ".", "..") or set(shard) & {"/", "\\", "\0"} or not shard.endswith(".safetensors"):
                 raise ModelError(f"{file} names the file {shard!r}: expected a *.safetensors file of the same folder")
             if not (directory / shard).is_file():

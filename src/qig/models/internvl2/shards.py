@@ -13,10 +13,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from qig.errors import ModelError
+from qig.models.files import INDEX
 from qig.models.internvl2.tensors import Source
 
 SHARD_BYTES = 2**30  # the bound on host memory, beside one published tensor
-INDEX = "model.safetensors.index.json"
 
 
 class Reader:
