@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from qig.models.files import INDEX
+from qig.models.files import INDEX, ONE
 
 
 class Shards:
@@ -36,7 +36,7 @@ class Shards:
         self._flush()
         count = len(self._written)
         if count == 1:
-            self._shard(0).rename(self.folder / "model.safetensors")
+            self._shard(0).rename(self.folder / ONE)
             return
         places = {}
         for number, names in enumerate(self._written):

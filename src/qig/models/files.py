@@ -44,12 +44,10 @@ def shards(directory: Path) -> list[Path]:
     Raises:
         ModelError: an index that names a file elsewhere, or one that is absent.
     """
-    _check_indices(directory)
+    indices = {file.name: _named(file) for file in sorted(directory.glob("*.safetensors.index.json"))}
     if (directory / ONE).is_file():
         return [directory / ONE]
-    if (directory / INDEX).is_file():
-        return [directory / name for name in sorted(set(read_json(directory / INDEX)["weight_map"].values()))]
-    return sorted(directory.glob("*.safetensors"))
+    return indices[INDEX] if INDEX in indices else sorted(directory.glob("*.safetensors"))
 
 
 def tensor_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
@@ -75,14 +73,15 @@ def tensor_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _check_indices(directory: Path) -> None:
-    """Refuse an index whose shards are not plain names of safetensors files of this directory."""
-    for file in sorted(directory.glob("*.safetensors.index.json")):
-        named = read_json(file).get("weight_map")
-        if not isinstance(named, dict):
-            raise ModelError(f"{file} holds no weight_map: expected an object of tensor names and file names")
-        for shard in dict.fromkeys(map(str, named.values())):
-            if shard in ("", ".", "..") or set(shard) & {"/", "\\", "\0"} or not shard.endswith(".safetensors"):
-                raise ModelError(f"{file} names the file {shard!r}: expected a *.safetensors file of the same folder")
-            if not (directory / shard).is_file():
-                raise ModelError(f"{file} names the file {shard!r}, which is not there")
+def _named(index: Path) -> list[Path]:
+    """The files of an index; refused unless they are plain names of safetensors files of its directory."""
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict):
+        raise ModelError(f"{index} holds no weight_map: expected an object of tensor names and file names")
+    names = dict.fromkeys(map(str, places.values()))
+    for name in names:
+        if name in ("", ".", "..") or set(name) & {"/", "\\", "\0"} or not name.endswith(".safetensors"):
+            raise ModelError(f"{index} names the file {name!r}: expected a *.safetensors file of the same folder")
+        if not index.with_name(name).is_file():
+            raise ModelError(f"{index} names the file {name!r}, which is not there")
+    return [index.with_name(name) for name in sorted(names)]
