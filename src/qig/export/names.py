@@ -15,7 +15,7 @@ from qig.models.architectures import architecture_of
 PARTS = (".integers", ".scale", ".zero_point")
 """What the quantized stage keeps of a linear in the place of its weight."""
 COMPUTED = "rotary_emb.inv_freq"
-"""What older checkpoints (Llama 2) keep of a block and no class of transformers loads: it computes it."""
+"""What older checkpoints keep of a block and no class of transformers loads: it computes it."""
 
 
 def stage_blocks(stage: Path) -> list[Path]:
