@@ -55,6 +55,25 @@ def test_files_of_a_killed_process_are_removed(tmp_path):
     assert list((tmp_path / "a").iterdir()) == []
 
 
+@pytest.mark.parametrize("place", ["device", "host", "disk"])
+def test_what_is_set_aside_waits_on_disk_where_host_memory_lacks_room(tmp_path, monkeypatch, caplog, place):
+    monkeypatch.setattr("qig.blockwise.activations.free_bytes", lambda: 1000)
+    activations = Activations(CPU, place, tmp_path / "a")
+    assert (activations.aside(800).place == "disk") == (place == "disk") and not caplog.messages
+    aside = activations.aside(801)
+    shelf = aside.shelf([torch.ones(3), torch.zeros(3)])
+    assert aside.place == "disk" and len(list((tmp_path / "a").rglob("*.safetensors"))) == 2
+    assert [float(x.sum()) for x in shelf] == [3, 0]
+    assert len(caplog.messages) == (place != "disk")
+    activations.close()
+    assert not (tmp_path / "a").exists()
+
+
+def test_without_a_folder_what_is_set_aside_stays_in_memory(monkeypatch):
+    monkeypatch.setattr("qig.blockwise.activations.free_bytes", lambda: 0)
+    assert Activations(CPU).aside(10**9).place == "host"
+
+
 def test_a_call_is_put_away_with_all_its_arguments(activations):
     mask, turn = torch.ones(2, 2, dtype=torch.bool), (torch.ones(3), torch.zeros(3))
     call = Call(torch.ones(2, 3), {"mask": mask, "turn": turn, "n": 4, "none": None}).kept(activations)

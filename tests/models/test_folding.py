@@ -6,9 +6,12 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
 from oracles.calls import logits_of
 from qig.config.schema import Model, Outliers
+from qig.errors import ModelError
 from qig.models.architectures import LLAMA_SITES
 from qig.models.folding import fold, foldable, shared
 from qig.models.loading import load
@@ -40,6 +43,28 @@ def test_every_site_on_every_architecture(fresh_model, digit_samples, batches_of
             was, now = untouched.get_submodule(name).weight, block.get_submodule(name).weight
             assert not torch.allclose(was, now, rtol=0.1)
     assert_same_function(before, loaded, batches)
+
+
+class OneMore(nn.RMSNorm):
+    """A norm that multiplies by 1 + weight."""
+
+    def forward(self, x):
+        return functional.rms_norm(x, self.normalized_shape, 1 + self.weight, self.eps)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_norm_that_is_not_multiplied_by_its_weight_is_refused(fresh_model, dtype):
+    block = fresh_model("tiny_qwen2_vl").blocks[0].to(dtype)
+    site = SITES["mlp_in"]
+    scale = scale_for(block, site)
+    for norm in (nn.RMSNorm(len(scale)), nn.LayerNorm(len(scale))):  # these are
+        for parameter in norm.parameters():
+            nn.init.normal_(parameter, 1)
+        block.set_submodule(site.producer, norm.to(dtype))
+        fold(block, site, scale)
+    block.set_submodule(site.producer, OneMore(len(scale)).to(dtype))
+    with pytest.raises(ModelError, match=r"post_attention_layernorm \(OneMore\)"):
+        fold(block, site, scale)
 
 
 def test_attn_out_where_every_query_head_has_its_own_values(fresh_model, digit_samples, batches_of, any_tiny):

@@ -24,6 +24,7 @@ FEW = ("calibration.samples=4", "calibration.tokens_per_batch=200", "tracking=no
 QIG = "method=qig quant=w4a8 sensitivity.nodes=2 sensitivity.max_nodes=2"
 
 GRADIENTS = "method=mbq equalization.sites=[attn_in]"
+DISK = "memory.activations=disk"
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_disk_is_what_a_run_leaves(config, tmp_path, overrides):
 @pytest.mark.parametrize("overrides", ["method=gptq", QIG, GRADIENTS])
 def test_what_waits_on_disk_is_what_was_foreseen(config, tmp_path, overrides):
     few = [] if "gptq" in overrides else ["equalization.points=2"]
-    settings = config(*overrides.split(), *few, "memory.activations=disk", "calibration.samples=12")
+    settings = config(*overrides.split(), *few, DISK, "calibration.samples=12")
     sizes = []
 
     class Watched(Activations):
@@ -76,6 +77,15 @@ def test_what_waits_on_disk_is_what_was_foreseen(config, tmp_path, overrides):
     activations = Watched(CPU, "disk", tmp_path / "activations")
     BlockPass(loaded, data.batches, settings, activations, tmp_path / "stage").run()
     assert plan(settings, CPU).scratch_bytes == pytest.approx(max(sizes), rel=0.25)
+
+
+def test_a_plan_knows_what_host_memory_has_no_room_for(config, monkeypatch):
+    settings = config(*GRADIENTS.split(), "equalization.points=2", "calibration.samples=12")
+    assert plan(settings, CPU).scratch_bytes == 0
+    monkeypatch.setattr("qig.blockwise.activations.free_bytes", lambda: 1)
+    there = plan(settings, CPU)
+    on_disk = plan(config(*GRADIENTS.split(), "equalization.points=2", "calibration.samples=12", DISK), CPU)
+    assert 0 < there.scratch_bytes <= on_disk.scratch_bytes
 
 
 @given(st.floats(0, 10), st.floats(1e-6, 1), st.integers(1, 100), st.integers(1, 100), st.integers(1, 10_000))

@@ -11,11 +11,12 @@ from torch import nn
 
 from qig.blockwise.activations import Activations
 from qig.blockwise.site import SiteView
+from qig.blockwise.streams import Streams
 from qig.config.schema import ModalityGradientSensitivity
 from qig.data.tokens import TokenKind
 from qig.models.architectures import LLAMA_SITES
 from qig.sensitivity.estimator import WholeModel
-from qig.sensitivity.gradients import output_gradients, sft_loss
+from qig.sensitivity.gradients import hidden_bytes, output_gradients, sft_loss
 from qig.sensitivity.modality_gradient import ModalityGradient
 
 NAMES = ["self_attn.o_proj", "mlp.down_proj"]
@@ -99,6 +100,25 @@ def test_no_hook_and_no_gradient_is_left(case):
     for module in loaded.blocks.modules():  # transformers keeps hooks of its own in the vision towers
         assert not module._forward_hooks and not module._forward_pre_hooks
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in loaded.model.parameters())
+
+
+def test_what_host_memory_has_no_room_for_waits_on_disk_and_changes_no_bit(case, tmp_path, monkeypatch, caplog):
+    loaded, batches, _ = case
+    found = [output_gradients(loaded, batches, NAMES, Activations(CPU, folder=tmp_path / "a"))]
+    assert not caplog.messages
+    needed = len(loaded.blocks) * hidden_bytes(loaded, batches)
+    monkeypatch.setattr("qig.blockwise.activations.free_bytes", lambda: needed)
+    found.append(output_gradients(loaded, batches, NAMES, Activations(CPU, folder=tmp_path / "a")))
+    assert len(caplog.messages) == 1 and "wait on disk" in caplog.messages[0]
+    assert not list((tmp_path / "a").rglob("*.safetensors"))  # each went as its block was done
+    for here, there in zip(*found, strict=True):
+        assert all(torch.equal(a, b) for name in NAMES for a, b in zip(here[name], there[name], strict=True))
+
+
+def test_what_enters_a_block_is_counted_as_it_is(case):
+    loaded, batches, _ = case
+    streams = Streams(loaded, batches, Activations(CPU), with_quantized=False)
+    assert hidden_bytes(loaded, batches) == sum(x.numel() * x.element_size() for x in streams.exact)
 
 
 @pytest.mark.parametrize("balance", ["per_token", "per_modality"])

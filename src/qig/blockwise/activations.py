@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import shutil
 import weakref
 from abc import ABC, abstractmethod
@@ -14,6 +15,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from qig.host_memory import free_bytes
+
+log = logging.getLogger(__name__)
+
+ROOM = 0.8  # of the free host memory for what is set aside: other things grow as well
+
 
 class Kept(ABC):
     """A tensor that was put away."""
@@ -24,10 +31,12 @@ class Kept(ABC):
 
 
 class _OnHost(Kept):
-    def __init__(self, tensor: Tensor) -> None:
+    """Pinned memory moves fast and is taken by powers of two: for what is read often."""
+
+    def __init__(self, tensor: Tensor, pinned: bool) -> None:
         self.device = tensor.device
         host = tensor.to("cpu")
-        self.tensor = host.pin_memory() if self.device.type == "cuda" else host
+        self.tensor = host.pin_memory() if pinned and self.device.type == "cuda" else host
 
     def get(self) -> Tensor:
         return self.tensor.to(self.device, non_blocking=True)
@@ -51,16 +60,22 @@ class Activations:
     Args:
         device: where the work is done.
         place: ``device`` (nothing moves), ``host`` or ``disk``.
-        folder: for files, if ``place`` is ``disk``; emptied first, since a killed process may have left some.
+        folder: for files; emptied first, since a killed process may have left some. Without one ``place`` is not
+            ``disk``, and nothing set ``aside`` goes there.
+        pinned: whether host memory is.
     """
 
-    def __init__(self, device: torch.device, place: str = "device", folder: Path | None = None) -> None:
+    def __init__(
+        self, device: torch.device, place: str = "device", folder: Path | None = None, pinned: bool = True
+    ) -> None:
         self.device = device
         self.place = place
         self.folder = folder
+        self.pinned = pinned
         self._numbers = itertools.count()
-        if place == "disk":
+        if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+        if place == "disk":
             folder.mkdir(parents=True)
 
     def keep(self, tensor: Tensor) -> Tensor | Kept:
@@ -68,12 +83,17 @@ class Activations:
         if self.place == "disk":
             return _OnDisk(tensor, self.folder / f"{next(self._numbers)}.safetensors")
         if self.place == "host" and tensor.device.type != "cpu":
-            return _OnHost(tensor)
+            return _OnHost(tensor, self.pinned)
         return tensor
 
-    def aside(self) -> Activations:
-        """For what waits through a whole pass, once a block: host memory, where hidden states stay on the device."""
-        return Activations(self.device, "host") if self.place == "device" else self
+    def aside(self, needed: int) -> Activations:
+        """For ``needed`` bytes that wait through a whole pass to be read once: host memory, or files where short."""
+        if self.place == "disk":
+            return self
+        if self.folder is None or fits(needed):
+            return Activations(self.device, "host", pinned=False)
+        log.warning("%.1f GiB wait on disk: host memory has no room for what enters all blocks", needed / 2**30)
+        return Activations(self.device, "disk", self.folder / "aside")
 
     def shelf(self, tensors: Iterable[Tensor] = ()) -> Shelf:
         """A sequence of tensors that waits in this place."""
@@ -81,8 +101,13 @@ class Activations:
 
     def close(self) -> None:
         """Remove the folder for files."""
-        if self.place == "disk":
+        if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def fits(needed: int) -> bool:
+    """Whether so many bytes can be set aside in host memory."""
+    return needed <= ROOM * free_bytes()
 
 
 def brought(value: Tensor | Kept) -> Tensor:

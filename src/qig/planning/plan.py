@@ -9,6 +9,7 @@ import psutil
 import torch
 from transformers import AutoConfig
 
+from qig.blockwise.activations import fits
 from qig.blockwise.methods import Methods
 from qig.config.schema import Config
 from qig.config.validation import needs_calibration, needs_gradients
@@ -17,6 +18,7 @@ from qig.models import checkpoint
 from qig.models.classes import FROM_FILES
 from qig.models.loading import LoadedModel
 from qig.planning.rehearsal import Rehearsal, rehearse, shortened, waiting_bytes
+from qig.sensitivity.gradients import hidden_bytes
 
 MEBI = 2**20
 FEW, MORE = 2, 8  # micro-batches of the two rehearsals
@@ -98,7 +100,8 @@ def foresee(
     on_disk, on_host = config.memory.activations == "disk", device.type == "cpu" or config.memory.activations == "host"
     pixels = _input_bytes(batches)
     # Gradients of the whole model's loss keep every block's input until they come back there.
-    kept = (blocks + 2) * _hidden_bytes(loaded, batches) if needs_gradients(config) else 0
+    kept = (blocks + 2) * hidden_bytes(loaded, batches) if needs_gradients(config) else 0
+    kept_on_disk = on_disk or not fits(kept)
     beyond = max(kept - waiting, 0) if on_host else kept
     grown = 0 if on_disk else waiting * (_places(batches) - _places(few)) // max(_places(batches), 1)
     return Plan(
@@ -108,10 +111,10 @@ def foresee(
         seconds=sum(stages.values()),
         stages=stages,
         host_bytes=max(trials[0].host_bytes, psutil.Process().memory_info().rss) + (grown if on_host else 0) + pixels
-        + (0 if on_disk else beyond),
+        + (0 if kept_on_disk else beyond),
         device_bytes=None if trials[0].device_bytes is None else trials[0].device_bytes + (0 if on_host else grown),
         disk_bytes=blocks * _stage_bytes(loaded, config, tokens),
-        scratch_bytes=max(waiting, kept) if on_disk else 0,
+        scratch_bytes=max(waiting if on_disk else 0, kept if kept_on_disk else 0),
     )
 
 
@@ -127,12 +130,6 @@ def _extrapolated(points: list[tuple[int, float]], tokens: int) -> float:
 def _blocks(config: Config) -> int:
     own = AutoConfig.from_pretrained(checkpoint.resolve(config.model.path), **FROM_FILES)
     return own.get_text_config().num_hidden_layers
-
-
-def _hidden_bytes(loaded: LoadedModel, batches: list[CalibrationBatch]) -> int:
-    """What enters one block."""
-    text = loaded.model.config.get_text_config()
-    return _places(batches) * text.hidden_size * next(loaded.blocks[0].parameters()).dtype.itemsize
 
 
 def _places(batches: list[CalibrationBatch]) -> int:

@@ -76,6 +76,13 @@ def output_gradients(
     return found if kept is None else kept.read(names)
 
 
+def hidden_bytes(loaded: LoadedModel, batches: Sequence[CalibrationBatch]) -> int:
+    """What enters one block: hidden states of all micro-batches, padding included."""
+    places = sum(batch.kinds.numel() for batch in batches)
+    text = loaded.model.config.get_text_config()
+    return places * text.hidden_size * next(loaded.blocks[0].parameters()).dtype.itemsize
+
+
 def _backward(
     loaded: LoadedModel,
     batches: Sequence[CalibrationBatch],
@@ -89,7 +96,7 @@ def _backward(
     streams = Streams(loaded, list(batches), activations, with_quantized=False)
     whole = todo == len(loaded.blocks)
     entering: list[Shelf] = []
-    aside = activations.aside()
+    aside = activations.aside(todo * hidden_bytes(loaded, batches))
     for index in range(todo):
         entering.append(streams.exact if aside is activations else aside.shelf(streams.exact))
         if whole or index + 1 < todo:
