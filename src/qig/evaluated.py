@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 def parts(evaluation: Evaluation) -> list[Evaluation]:
     """The same evaluation of each task alone, and of the running text."""
-    alone = [replace(evaluation, tasks=[task], text=None) for task in evaluation.tasks]
-    return alone if evaluation.text is None else [*alone, replace(evaluation, tasks=[])]
+    none = replace(evaluation.text, corpus=None)
+    alone = [replace(evaluation, tasks=[task], text=none) for task in evaluation.tasks]
+    return alone if evaluation.running_text is None else [*alone, replace(evaluation, tasks=[])]
 
 
 def evaluate(config: Config, device: torch.device, quantized: Path | None, folder: Path) -> None:

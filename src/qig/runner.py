@@ -19,6 +19,7 @@ from qig.config.validation import baseline, needs_calibration, reads_weights, re
 from qig.config.warnings import doubts
 from qig.data.sets import check_available
 from qig.errors import DataError, QigError, UnscoredError
+from qig.evaluation.corpora import users_text
 from qig.evaluation.datasets import check_datasets
 from qig.evaluation.protocols import protocol_of
 from qig.evaluation.registry import check_no_pictures, check_tasks
@@ -36,12 +37,15 @@ def checked(config: Config, ask: Callable[..., Any] = operator.call) -> tuple[Co
     ``ask(check, *arguments)`` asks what takes time; whoever checks many configurations asks it once of each.
 
     Raises:
-        QigError: the configuration, the benchmark's name, the checkpoint or the calibration set does not allow it.
+        QigError: the configuration, the benchmark's name, the text to evaluate on, the checkpoint or the calibration
+            set does not allow it.
     """
     config = resolve(config)
     tasks = config.evaluation.tasks
     if tasks:
         ask(check_tasks, tasks, config.evaluation.include_path)
+    if config.evaluation.text.path is not None:
+        ask(users_text, config.evaluation.text)
     directory = ask(checkpoint.resolve, config.model.path)
     family = checkpoint.model_type(directory)
     if architecture_of(family).text_only:

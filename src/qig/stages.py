@@ -167,8 +167,8 @@ class Stages:
 
         def one(config: Config, key: str) -> Path:
             def answers(folder: Path) -> None:
-                asked = [*config.evaluation.tasks, *([config.evaluation.text.corpus] if config.evaluation.text else [])]
-                log.info("%s: evaluating on %s: %s", title, device, ", ".join(asked))
+                asked = [*config.evaluation.tasks, config.evaluation.text.corpus]
+                log.info("%s: evaluating on %s: %s", title, device, ", ".join(filter(None, asked)))
                 evaluate(config, device, quantized, folder)
 
             return self.store.make("evaluation", key, answers, resumable=True)[0]

@@ -188,6 +188,10 @@ def test_wrong_keys_and_types_are_refused(compose, override, said):
         (["evaluation.batch_size=-1"], r"evaluation\.batch_size=-1"),
         (["evaluation.tasks=[]"], r"evaluation\.tasks is empty"),
         (["evaluation=python_docs", "evaluation.text.window=1"], r"evaluation\.text\.window=1: expected 2 or more"),
+        (["evaluation=python_docs", "evaluation.text.path=/x"], r"evaluation\.text\.path=/x: python_docs comes with"),
+        (["evaluation.text.corpus=docs"], r"evaluation\.text\.corpus=docs: expected python_docs, .* evaluation\.text"),
+        (["evaluation.text.path=/x"], r"evaluation\.text\.path=/x: expected a name for it in tables"),
+        (["evaluation.text={corpus: qig_digitgrid, path: /x}"], r"text\.corpus=qig_digitgrid: a task of"),
         (["calibration=python_docs", "calibration.max_tokens=0"], r"calibration\.max_tokens=0"),
         (["calibration=infovqa", "calibration.path=x", "calibration.max_pixels=0"], r"calibration\.max_pixels=0"),
         (["threads=0"], r"threads=0: expected 1 or more"),
@@ -331,7 +335,11 @@ EFFECTS = {
     "evaluation.nll=false": LATER,
     "evaluation.tasks=[other]": LATER,
     "evaluation.include_path=/elsewhere": NONE,  # the content of a folder that has one of the tasks enters
-    "evaluation.text={corpus: python_docs, window: 64}": LATER,
+    "evaluation.text.corpus=python_docs": LATER,
+    "evaluation.text.window=64": NONE,  # of no text; of one: test_identity.py
+    "evaluation.text.name=x": NONE,
+    "evaluation.text.split=x": NONE,
+    "evaluation.text.text_column=x": NONE,
     "method=awq": ALL,
     "model.name=renamed": RUN,
     "tracking=none": NONE,
@@ -361,6 +369,7 @@ def test_every_field_has_an_effect_that_was_thought_about(compose):
     fields = {name for name, _ in flattened(dataclasses.asdict(compose("quant=w3a16")))}
     thought = {override.partition("=")[0] for override in EFFECTS}
     thought |= {"quant.activations", "equalization.kind", "sensitivity.kind", "calibration.kind", "rounding.kind"}
+    thought |= {"evaluation.text.path"}  # refused without a corpus; with one: test_identity.py
     assert {name for name in fields - thought if name.partition(".")[0] != "tracking"} == set()
 
 

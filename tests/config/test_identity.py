@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 
 import pytest
 from tests.config.test_config import METHODS, flattened, keys
@@ -52,8 +53,24 @@ def test_no_option_of_a_choice_is_left_out(compose):
         fields = {name for name, _ in flattened(dataclasses.asdict(getattr(composed(compose, base), group)))}
         named = {option.partition("=")[0] for option in options} | FIXED.get(base, set())
         if group == "evaluation":  # its other fields: EFFECTS in test_config.py
-            fields = {name for name in fields if name.startswith("text.")} - {"text.corpus"}
+            places = ("corpus", "path", "name", "split", "text_column")  # of a text of the user's: below
+            fields = {name for name in fields if name.startswith("text.")} - {f"text.{name}" for name in places}
         assert fields - {"kind"} == named, base
+
+
+def test_of_a_text_of_the_users_its_content_enters_and_what_tables_call_it(compose, tmp_path):
+    def evaluation(*words: str):
+        return keys(compose("evaluation=text", *words))[1]
+
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": "red", "other": "blue"}))
+    (tmp_path / "c.jsonl").write_text(json.dumps({"text": "blue"}))
+    a, b, c = (f"evaluation.text.path={tmp_path / name}.jsonl" for name in "abc")
+    same = {evaluation(a), evaluation(b), evaluation(a, "evaluation.text.split=train"),
+            evaluation(a, "evaluation.text.name=x")}  # fmt: skip
+    others = {evaluation(c), evaluation(a, "evaluation.text.corpus=x"), evaluation(a, "evaluation.text.window=8")}
+    assert len(same) == 1 and len(others) == 3 and not same & others
+    assert evaluation(a, "evaluation.text.text_column=other") == evaluation(c)
 
 
 def test_no_two_methods_have_the_same_keys(compose):
@@ -105,10 +122,9 @@ def test_each_stage_changes_with_its_own_code(compose, monkeypatch):
 
 
 def test_running_text_of_another_python_is_asked_anew(compose, monkeypatch):
-    monkeypatch.setattr(identity, "content_hash", lambda part: part)
     for words, stages in (((), set()), (("evaluation=python_docs",), {"evaluation"})):
         config = resolve(compose("quant=w3a16", "method=mbq", *words))
-        assert changed(config, monkeypatch, "content_hash", {"evaluation": "other"}.get) == stages
+        assert changed(config, monkeypatch, "text_record", lambda text: {"sha256": "of another"}) == stages
 
 
 def test_its_name_is_not_what_tells_a_method_apart(compose):

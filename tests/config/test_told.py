@@ -19,7 +19,7 @@ TOLD = [
     ("evaluation.tasks=mmmu_val", "evaluation.tasks is a list: give it as evaluation.tasks=[mmmu_val]"),
     ("model.outliers=none", "model.outliers is no single value: set model.outliers.sigma, model.outliers.seed"),
     ("memory.activations=ram", "unknown memory.activations 'ram'; choose from: device, disk, host"),
-    ("evaluation.text.window=64", "evaluation.text.window cannot be set: evaluation.text is null with this evaluation"),
+    ("quant.activations.bits=8", "quant.activations.bits cannot be set: quant.activations is null with this quant"),
     ("calibration.path=/x", "calibration.path is a key of calibration=hf, calibration=pile, calibration=sharegpt4v"),
     ("samples=8", "unknown configuration key 'samples' (did you mean calibration.samples?)"),
     ("bits=4", "unknown configuration key 'bits' (did you mean quant.activations.bits or quant.weights.bits?)"),

@@ -9,7 +9,7 @@ from PIL import Image
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from evaluation import evaluate_as_rank
-from qig.config.schema import Evaluation, Model, Outliers
+from qig.config.schema import Evaluation, Model, Outliers, TextEvaluation
 from qig.errors import DataError, EvaluationError
 from qig.evaluation import chat_model, registry
 from qig.evaluation.parallel import Job, launch, own_device
@@ -96,7 +96,8 @@ def test_all_fail_together(found):
 
 def job(folder, **evaluation):
     chosen = {"tasks": ["qig_digitgrid"], "limit": 6, "batch_size": 2, "protocol": "plain", "nll": False, "seed": 1}
-    chosen |= {"max_empty_share": 1.0, "max_unparsed_share": 1.0, "text": None, "sharded": False, "include_path": None}
+    chosen |= {"max_empty_share": 1.0, "max_unparsed_share": 1.0, "sharded": False, "include_path": None}
+    chosen["text"] = TextEvaluation(None, 8, None, None, "test", "text")
     chosen |= evaluation
     model = Model("tiny", "embedded:tiny_internvl", "float32", Outliers(0.0, 0))
     return Job(model, None, None, Evaluation(**chosen), "cpu", 1, folder)

@@ -52,7 +52,7 @@ def test_terminal_shows_what_was_measured(frames):
     assert "vs RTN" not in text  # no run has that baseline
     assert "peak device" not in text
     assert "+0.250 [+0.250, +0.250]" in text
-    assert "512.0 MiB" in text
+    assert "512.0 MiB" in text and "perplexity" not in text
     assert "sigma = 0.5" in text and "McNemar" in text and "bootstrap" in text
 
 
@@ -60,6 +60,7 @@ def test_running_text_has_passages_and_documents(store):
     store.run("a", config={"evaluation.tasks": [], "evaluation.text": {"window": 128}})
     text = terminal(comparison([Compared(load_run(store.root, "a"))]), by_type([load_run(store.root, "a")]))
     assert "bootstrap over documents (all passages of a document" in text and "image" not in text
+    assert "exp of it the perplexity" in " ".join(text.split())
 
 
 def test_what_all_runs_share_is_said_once(store):

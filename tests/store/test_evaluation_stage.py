@@ -10,7 +10,6 @@ from functools import partial
 import pytest
 
 from qig import evaluated
-from qig.config.schema import TextEvaluation
 from qig.errors import EvaluationError
 from qig.evaluation.journal import FOLDER
 from qig.evaluation.parallel import read_samples
@@ -80,7 +79,7 @@ def test_a_task_more_asks_only_that_task(config, tmp_path, monkeypatch):
 
     def answered(config, _device, _quantized, folder):
         evaluation = config.evaluation
-        (task,) = [*evaluation.tasks, *([] if evaluation.text is None else [evaluation.text.corpus])]
+        (task,) = [*evaluation.tasks, *([] if evaluation.running_text is None else [evaluation.text.corpus])]
         asked.append(task)
         (folder / "samples.jsonl").write_text(json.dumps({"task": task, "empty": False, "unparsed": None}) + "\n")
         found = {"metrics": {task: {"n": 1}}, "versions": {task: "1", "lmms-eval": "2"}, "documents": {task: "d"}}
@@ -93,13 +92,14 @@ def test_a_task_more_asks_only_that_task(config, tmp_path, monkeypatch):
     config.quant.weights, config.method = None, "none"
     stages = Stages(Store(tmp_path), "checkpoint", None, "cpu")
 
-    def run(*tasks, text=None):
+    def run(*tasks, corpus=None):
+        text = replace(config.evaluation.text, corpus=corpus)
         one = replace(config, evaluation=replace(config.evaluation, tasks=list(tasks), text=text))
         stages.record(one)
         return stages.store.path("evaluation", stages.keys(one).evaluation)
 
     both = run("a", "b")
-    three = run("b", "a", "c", text=TextEvaluation("python_docs", 64))
+    three = run("b", "a", "c", corpus="python_docs")
     assert asked == ["a", "b", "c", "python_docs"]
     found = json.loads((three / "evaluation.json").read_text())
     assert list(found["metrics"]) == ["b", "a", "c", "python_docs"] == list(found["documents"])
@@ -112,5 +112,5 @@ def test_a_task_more_asks_only_that_task(config, tmp_path, monkeypatch):
     for part in found["parts"]:  # as by qig-runs prune of a run's own
         shutil.rmtree(stages.store.path("evaluation", part))
     shutil.rmtree(stages.store.path("runs", ""))
-    run("b", "a", "c", text=TextEvaluation("python_docs", 64))
+    run("b", "a", "c", corpus="python_docs")
     assert len(asked) == 4  # what is together already is not taken apart

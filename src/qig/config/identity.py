@@ -18,7 +18,7 @@ from qig.config.schema import Config, Evaluation
 from qig.config.schema.evaluation import APART
 from qig.config.sources import EVALUATION_CODE, code_version, folder_content, quantization_code
 from qig.config.validation import needs_calibration
-from qig.data.python_docs import EVALUATION, content_hash
+from qig.evaluation.corpora import text_record
 from qig.evaluation.index import names_in
 
 COMPUTING = ("torch", "torchvision", "transformers", "tokenizers", "numpy", "pillow", "datasets")
@@ -95,12 +95,13 @@ def _anywhere(options: dict[str, Any]) -> dict[str, Any]:
 
 def evaluation_key(config: Config, model: dict[str, Any], quantized: str | None) -> str:
     """Identity of the benchmark's samples; nothing that changes no answer enters."""
+    text = config.evaluation.running_text
     apart = {**dict.fromkeys(APART), "include_path": _users_tasks(config.evaluation)}
+    apart["text"] = None if text is None else text_record(text)
     return digest(
         {
             "model": quantized or model,
             "evaluation": {**asdict(config.evaluation), **apart},
-            "text": content_hash(EVALUATION) if config.evaluation.text is not None else None,
             "code": code_version(EVALUATION_CODE),
             "versions": versions(BENCHMARKING),
         }

@@ -12,6 +12,7 @@ from qig.config.schema import (
     ClippedRounding,
     Config,
     Equalization,
+    Evaluation,
     GptaqRounding,
     GptqRounding,
     GridEqualization,
@@ -22,6 +23,7 @@ from qig.config.schema import (
     QigSensitivity,
     SmoothQuantEqualization,
 )
+from qig.config.schema.evaluation import BUILT_IN
 from qig.errors import ConfigError, choices
 
 SMALLEST_GROUP = 8
@@ -75,19 +77,34 @@ def check(config: Config) -> None:
         share = getattr(config.evaluation, name)
         if not 0 <= share <= 1:
             raise ConfigError(f"evaluation.{name}={share}: expected a share of the answers, 0 to 1")
-    if config.evaluation.text is not None:
-        at_least("evaluation.text.window", config.evaluation.text.window, 2)
-    elif not config.evaluation.tasks:
-        raise ConfigError(
-            "evaluation.tasks is empty: expected at least one task name, such as qig_digitgrid, or text to evaluate on "
-            "(evaluation=python_docs)"
-        )
+    _check_text(config.evaluation)
     if not config.store.strip():
         raise ConfigError("store is empty (a variable that is not set?): expected a folder")
     if config.threads is not None:
         at_least("threads", config.threads, 1)
     if not 0 <= config.model.outliers.sigma <= 10:  # beyond, a scale leaves float32's range
         raise ConfigError(f"model.outliers.sigma={config.model.outliers.sigma}: expected 0 (none) to 10")
+
+
+def _check_text(evaluation: Evaluation) -> None:
+    text = evaluation.text
+    at_least("evaluation.text.window", text.window, 2)
+    if text.corpus is None and not evaluation.tasks:
+        raise ConfigError(
+            "evaluation.tasks is empty: expected at least one task name, such as qig_digitgrid, or text to evaluate on "
+            "(evaluation=python_docs)"
+        )
+    if text.corpus is None and text.path is not None:
+        raise ConfigError(f"evaluation.text.path={text.path}: expected a name for it in tables, evaluation.text.corpus")
+    if text.corpus == BUILT_IN and text.path is not None:
+        raise ConfigError(f"evaluation.text.path={text.path}: {BUILT_IN} comes with Python; expected another corpus")
+    if text.corpus not in (None, BUILT_IN) and text.path is None:
+        raise ConfigError(
+            f"evaluation.text.corpus={text.corpus}: expected {BUILT_IN}, which comes with Python, or also "
+            "evaluation.text.path"
+        )
+    if text.corpus in evaluation.tasks:
+        raise ConfigError(f"evaluation.text.corpus={text.corpus}: a task of evaluation.tasks is called so, too")
 
 
 def _check_kinds(config: Config) -> None:

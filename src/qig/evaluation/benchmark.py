@@ -14,6 +14,7 @@ from typing import Any
 from qig.config.schema import TextEvaluation
 
 from .containment import contained
+from .corpora import text_record
 from .datasets import check_datasets
 from .journal import Journal
 from .ranks import Ranks
@@ -21,7 +22,7 @@ from .records import documents_hash, picture_hashes, sample_records, target_text
 from .registry import check_tasks, load_tasks
 from .scores import check_scored, main_metric, metric_values
 from .summary import summarize
-from .texts import text_record, text_samples
+from .texts import text_samples
 from .unparsed import unparsed
 
 

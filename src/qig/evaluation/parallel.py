@@ -117,7 +117,7 @@ def evaluate_into(folder: Path, loaded, evaluation: Evaluation, identity: str = 
     settings = {name: value for name, value in asdict(evaluation).items() if name not in others}
     try:
         with noted() as without_deterministic_form:
-            place = {"text": evaluation.text, "folder": folder, "identity": identity}
+            place = {"text": evaluation.running_text, "folder": folder, "identity": identity}
             result = evaluate(loaded.model, loaded.processor, **place, **settings)
     finally:
         ranks.leave()

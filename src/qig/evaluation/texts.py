@@ -9,9 +9,9 @@ from typing import Any
 from tqdm import tqdm
 
 from qig.config.schema import TextEvaluation
-from qig.data.python_docs import EVALUATION, Passage, content_hash, passages
 from qig.errors import EvaluationError, NonFiniteError
 
+from .corpora import Passage, passages_of
 from .journal import Journal
 from .ranks import Ranks
 
@@ -32,12 +32,13 @@ def text_samples(
         EvaluationError: a passage has fewer than two tokens.
         NonFiniteError: a likelihood is not a number; names the passage.
     """
-    chosen = passages(EVALUATION)[:limit]
+    tokenizer = processor.tokenizer
+    chosen = passages_of(text, tokenizer, limit)
     batches = [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
     with tqdm(total=len(batches), desc="text", unit="batch", disable=not ranks.is_main or None) as progress:
 
         def of_batch(_number: int, batch: Sequence[Passage]) -> list[tuple[float, float]]:
-            values = likelihoods(model, processor, [passage.text for passage in batch], text.window)
+            values = likelihoods(model, batch, tokenizer.pad_token_id)
             for passage, (nll, _) in zip(batch, values, strict=True):
                 if not math.isfinite(nll):
                     raise NonFiniteError("likelihoods", f"their mean is {nll}", sample=passage.name)
@@ -56,7 +57,7 @@ def text_samples(
             "task": text.corpus,
             "sample": passage.name,
             "cluster": passage.document,
-            "type": passage.document.partition("/")[0],
+            "type": passage.kind,
             "target": "",
             "answer": "",
             "metric": METRIC,
@@ -70,40 +71,31 @@ def text_samples(
     ]
 
 
-def likelihoods(model, processor, texts: Sequence[str], window: int) -> list[tuple[float, float]]:
-    """For each text the mean negative log-likelihood of its first ``window`` tokens, and the share predicted right.
+def likelihoods(model, passages: Sequence[Passage], padding: int) -> list[tuple[float, float]]:
+    """For each passage the mean negative log-likelihood of its tokens, and the share predicted right.
+
+    ``padding``: the token that fills up the shorter ones of the batch.
 
     Raises:
-        EvaluationError: a text has fewer than two tokens.
+        EvaluationError: a passage has fewer than two tokens.
     """
     import torch
     from torch.nn import functional
+    from torch.nn.utils.rnn import pad_sequence
 
-    inputs = processor(
-        text=list(texts),
-        padding=True,
-        padding_side="right",
-        truncation=True,
-        max_length=window,
-        return_special_tokens_mask=True,
-        return_tensors="pt",
-    )
-    added = inputs.pop("special_tokens_mask").bool()
-    inputs = inputs.to(model.device)
-    ids, asked = inputs["input_ids"], (inputs["attention_mask"].bool() & ~added.to(model.device))[:, 1:]
-    if not bool(asked.any(1).all()):
-        raise EvaluationError(f"got a text of fewer than two tokens: {texts[int((~asked.any(1)).nonzero()[0])]!r}")
+    ids = pad_sequence([passage.ids for passage in passages], batch_first=True, padding_value=padding)
+    attended = pad_sequence([torch.ones_like(passage.ids) for passage in passages], batch_first=True)
+    added = pad_sequence([passage.added for passage in passages], batch_first=True)
+    ids, attended, asked = (x.to(model.device) for x in (ids, attended, (attended.bool() & ~added)[:, 1:]))
+    for passage, some in zip(passages, asked.any(1).tolist(), strict=True):
+        if not some:
+            raise EvaluationError(f"{passage.name}: expected a text of two tokens or more, got {len(passage.ids)}")
     found = []
     with torch.inference_mode():
-        logits = model(**inputs, use_cache=False).logits
+        logits = model(input_ids=ids, attention_mask=attended, use_cache=False).logits
         for row, where in enumerate(asked):
             # A row at a time: in float32 those of a batch would take a gigabyte.
             predicted, target = logits[row, :-1][where].float(), ids[row, 1:][where]
             nll = functional.cross_entropy(predicted, target, reduction="none").double().mean()
             found.append((nll.item(), (predicted.argmax(-1) == target).double().mean().item()))
     return found
-
-
-def text_record(text: TextEvaluation) -> dict[str, Any]:
-    """What was evaluated on, for the run record: the text depends on Python's version."""
-    return {"corpus": text.corpus, "window": text.window, "sha256": content_hash(EVALUATION)}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qig.report.cells import METHODS, accuracy, byte_size, count, difference, plain, seconds
+from qig.report.records import PASSAGES
 from qig.store.files import write_text
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ BASELINE_TITLES = {"16bit": "16 bit", "rtn": "RTN"}
 INTERVALS = (
     "Brackets are 95% intervals from a bootstrap over {clusters} (all {samples} of {one} are drawn together); "
     "differences are paired by sample; those of accuracy are in points. {p}NLL is in nats, lower is better.")
+OF_A_TOKEN = "Of text it is that of a token, and exp of it the perplexity."
 P = "p is McNemar's exact test, which takes {samples} as independent. "
 OUTLIERS = ("† synthetic, function-preserving outliers were put into this model (model.outliers.sigma = {sigma}); "
             "the model without them computes the same function.")
@@ -62,6 +64,8 @@ def notes(frame: pd.DataFrame) -> list[str]:
     said = frame.attrs["nouns"]._asdict()
     p = P.format(**said) if any(_has_p(frame, name) for name in BASELINE_TITLES) else ""
     intervals = INTERVALS.format(p=p, **said)
+    if frame.attrs["nouns"] == PASSAGES:
+        intervals = f"{intervals} {OF_A_TOKEN}"
     cut = frame.attrs.get("limited")
     return ([intervals] + ([f"Evaluated: {cut}."] if cut else [])
             + ([OUTLIERS.format(sigma=", ".join(f"{sigma:g}" for sigma in sigmas))] if sigmas else []))

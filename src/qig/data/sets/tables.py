@@ -65,7 +65,7 @@ def _of_dataset(path: str, place: Path, name: str | None, split: str) -> Table:
     datasets.logging.set_verbosity_error()
     try:
         if place.is_file():
-            loaded = datasets.load_dataset(BUILDERS[place.suffix], data_files=str(place))
+            loaded = datasets.load_dataset(BUILDERS[place.suffix], data_files=str(place), split="train")
         elif (place / "state.json").is_file() or (place / "dataset_dict.json").is_file():
             loaded = datasets.load_from_disk(str(place))
         elif place.is_dir():
@@ -88,7 +88,7 @@ def _refuse_unless_hub_id(path: str) -> None:
 
 
 def _split_of(loaded, path: str, split: str):
-    """A single table stands for its only split, whatever that is called."""
+    """A single table stands for its only split, whatever that is called; a file has none."""
     if not isinstance(loaded, dict):
         return loaded
     if len(loaded) == 1 and split == "train":
