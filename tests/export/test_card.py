@@ -54,6 +54,7 @@ def test_the_newest_of_several_counts(run):
 
 
 def test_a_base_model_is_one_of_the_hub(tmp_path):
-    assert "base_model: owner/name" in _front_matter("owner/name", "text-generation")
+    for path in ("owner/name", "owner/name@v1.0"):
+        assert "base_model: owner/name\n" in _front_matter(path, "text-generation")
     for path in ("embedded:tiny_internvl", "packaged:smollm2_135m", str(tmp_path)):
         assert "base_model" not in _front_matter(path, "text-generation")

@@ -87,6 +87,25 @@ def test_a_download_is_told_and_shows_its_progress(monkeypatch, tmp_path, caplog
     assert silent == [not told] and ("owner/model is not in the local hub cache" in caplog.text) == told
 
 
+def test_a_revision_of_a_hub_id(monkeypatch, tmp_path):
+    """The real cache's layout, without a network: each revision is another directory."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    home = tmp_path / "models--owner--model"
+    for ref, commit in (("main", "a" * 40), ("v1.0", "b" * 40), ("refs/pr/1", "c" * 40)):
+        (home / "snapshots" / commit).mkdir(parents=True)
+        (home / "snapshots" / commit / "config.json").write_text(json.dumps({"model_type": "qwen2_vl"}))
+        (home / "refs" / ref).parent.mkdir(parents=True, exist_ok=True)
+        (home / "refs" / ref).write_text(commit)
+    asked = ("", "@v1.0", "@refs/pr/1", f"@{'b' * 40}")
+    found = [checkpoint.resolve(f"owner/model{revision}").name[0] for revision in asked]
+    assert found == ["a", "b", "c", "b"]
+    with pytest.raises(ModelError, match=r"'owner/model@v2' is no local.*`hf download owner/model --revision v2`"):
+        checkpoint.resolve("owner/model@v2")
+
+
 def test_unknown_embedded_model():
     with pytest.raises(ModelError, match="unknown tiny model 'huge'"):
         checkpoint.resolve("embedded:huge")

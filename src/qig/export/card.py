@@ -13,7 +13,7 @@ from qig.export.loading_notes import loading
 from qig.export.sizes import sizes
 from qig.export.source import Source
 from qig.models.architectures import architecture_of
-from qig.models.checkpoint import EMBEDDED, PACKAGED, model_type
+from qig.models.checkpoint import EMBEDDED, PACKAGED, model_type, repository
 from qig.report.cells import METHODS, byte_size
 from qig.report.comparison import Compared, comparison
 from qig.report.records import Run, load_run
@@ -74,7 +74,7 @@ def _evaluated(versions: dict[str, str]) -> str:
 def _front_matter(path: str, pipeline: str) -> str:
     values: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": pipeline}
     if not path.startswith((EMBEDDED, PACKAGED)) and not Path(path).expanduser().exists():
-        values["base_model"] = path
+        values["base_model"] = repository(path)[0]
         values["base_model_relation"] = "quantized"
     values["tags"] = ["compressed-tensors", "quantization", "qig"]
     return f"---\n{OmegaConf.to_yaml(OmegaConf.create(values))}---"

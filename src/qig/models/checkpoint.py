@@ -29,6 +29,8 @@ CONTENT = (".safetensors", ".json", ".jinja", ".txt", ".model")
 def resolve(path: str) -> Path:
     """The directory of ``embedded:NAME``, of ``packaged:NAME``, of a local path, or of a hub id (downloaded once).
 
+    ``owner/name@REVISION`` is that commit, branch or tag of it.
+
     A directory in InternVL2's published format is answered by its conversion into the native one, made at first use.
 
     Raises:
@@ -73,29 +75,40 @@ def _located(path: str) -> Path:
         if not (directory / "config.json").is_file():
             raise ModelError(f"{directory} holds no config.json: expected a Hugging Face checkpoint directory")
         return directory
-    if directory.is_absolute() or path.startswith((".", "~")) or path.count("/") != 1:
-        raise ModelError(f"checkpoint directory {path!r} does not exist (a hub id has the form owner/name)")
+    if directory.is_absolute() or path.startswith((".", "~")) or repository(path)[0].count("/") != 1:
+        expected = "a hub id has the form owner/name, or owner/name@revision"
+        raise ModelError(f"checkpoint directory {path!r} does not exist ({expected})")
     return _from_hub(path)
 
 
-def _from_hub(name: str) -> Path:
+def repository(path: str) -> tuple[str, str | None]:
+    """Of a hub id its ``owner/name``, and the revision that it asks for."""
+    name, _, revision = path.partition("@")
+    return name, revision or None
+
+
+def _from_hub(path: str) -> Path:
     from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     from huggingface_hub.utils import disable_progress_bars
 
+    name, revision = repository(path)
     patterns = ["*" + ending for ending in CONTENT]
     again = "consolidated*"  # Mistral's: the same weights, under the names that its own code gives them
     try:
-        if isinstance(try_to_load_from_cache(name, "config.json"), str) or constants.HF_HUB_OFFLINE:
+        cached = isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+        if cached or constants.HF_HUB_OFFLINE:
             disable_progress_bars()
         else:  # a 7B model is 15 GB
-            log.warning("%s is not in the local hub cache (%s): fetching it", name, constants.HF_HUB_CACHE)
-        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=again, etag_timeout=5))
+            log.warning("%s is not in the local hub cache (%s): fetching it", path, constants.HF_HUB_CACHE)
+        fetched = {"allow_patterns": patterns, "ignore_patterns": again}
+        return Path(snapshot_download(name, revision=revision, etag_timeout=5, **fetched))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        download = f"hf download {name}" + (f" --revision {revision}" if revision else "")
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"{name!r} is no local directory, is not in the local hub cache, and could not be fetched from the hub "
-            f"({reason}); give model.path a directory, or download it first with `hf download {name}`"
+            f"{path!r} is no local directory, is not in the local hub cache, and could not be fetched from the hub "
+            f"({reason}); give model.path a directory, or download it first with `{download}`"
         ) from error
 
 
