@@ -141,7 +141,7 @@ MIXTURE = ("calibration=mixture", "calibration.parts.captions.path=/a/x.json", "
 
 
 @pytest.mark.parametrize(("words", "moved"), [
-    (SHAREGPT, ("calibration.path=/b/x.json", "calibration.image_folder=/b")),
+    (SHAREGPT, ("calibration.path=/b/x.json", "calibration.image_folder=/b", "calibration.follow_links=true")),
     (MIXTURE, ("calibration.parts.captions.path=/b/x.json", "calibration.parts.ocr.path=/b/ocr")),
 ])  # fmt: skip
 def test_where_calibration_data_lies_decides_nothing_once_its_content_is_known(compose, words, moved):

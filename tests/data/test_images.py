@@ -148,6 +148,9 @@ def test_links_that_leave_the_folder_are_refused(tmp_path):
     for name in ("file.png", "dir/secret.png", "dir/absent.png"):
         with pytest.raises(DataError, match=f"image path '{name}' leaves its folder by a symbolic link"):
             inside(folder, name)
+    assert decode(inside(folder, "dir/secret.png", follow_links=True)).size == (4, 4)
+    with pytest.raises(DataError, match=r"without '\.\.'"):
+        inside(folder, "../outside/secret.png", follow_links=True)
     link(tmp_path / "alias", folder)  # the folder itself may be a link
     assert decode(inside(tmp_path / "alias", "within.png")).size == (4, 4)
     with pytest.raises(DataError, match="does not exist"):

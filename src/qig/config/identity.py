@@ -23,8 +23,8 @@ from qig.evaluation.index import names_in
 
 COMPUTING = ("torch", "torchvision", "transformers", "tokenizers", "numpy", "pillow", "datasets")
 BENCHMARKING = (*COMPUTING, "lmms-eval", "qwen-vl-utils")
-PLACES = ("path", "image_folder")
-"""Options of calibration sets that say where the data lies; its content has a hash."""
+PLACES = ("path", "image_folder", "follow_links")
+"""Options of calibration sets that say where the data lies, and how far it may; its content has a hash."""
 
 
 @cache

@@ -18,23 +18,26 @@ MAX_PIXELS = 89_478_485  # at which Pillow warns of a decompression bomb; it hol
 MAX_RATIO = 200  # longer side to shorter one; Qwen2-VL's own bound, and nothing real is beyond it
 
 
-def inside(folder: Path, name: str) -> Path:
+def inside(folder: Path, name: str, follow_links: bool = False) -> Path:
     """The file ``name`` in ``folder``.
 
     Raises:
         DataError: the name is empty, absolute, or climbs out of the folder (it is not looked up then), or a symbolic
-            link leads out of it.
+            link leads out of it and is not to be followed.
     """
     for flavour in (PurePosixPath(name), PureWindowsPath(name)):
         if not name or flavour.is_absolute() or flavour.drive or ".." in flavour.parts:
             raise DataError(f"image path {name!r} leaves its folder; expected a path relative to it, without '..'")
     file = folder / name
+    if follow_links:
+        return file
     try:
         real, root = file.resolve(), folder.resolve()
     except (OSError, ValueError, RuntimeError):  # a NUL byte, a loop of links: there is no such file
         return file
     if not any(real.is_relative_to(allowed) for allowed in (root, *_blobs(root))):
-        raise DataError(f"image path {name!r} leaves its folder by a symbolic link; name the folder that it leads to")
+        advice = "the set's follow_links=true reads it"
+        raise DataError(f"image path {name!r} leaves its folder by a symbolic link; {advice}")
     return file
 
 

@@ -50,6 +50,7 @@ class Folder:
     def config(self, path: str, samples: int = 4, **values) -> ShareGptCalibration:
         common = {"kind": "sharegpt", "seed": 0, "tokens_per_batch": 1000, "max_skipped_share": 0.0}
         own = {"image_folder": str(self.root), "image_prefix": "coco/", "images": "native", "max_pixels": None}
+        own["follow_links"] = False
         return ShareGptCalibration(**common | own | {"path": path, "samples": samples} | values)
 
 
@@ -74,7 +75,7 @@ def png(number: int) -> bytes:
 
 def hf(path, samples: int = 4, **values) -> HfCalibration:
     own = {"name": None, "split": "train", "image_columns": ["image"], "image_folder": None, "image_position": "before",
-           "max_pixels": None}
+           "max_pixels": None, "follow_links": False}
     text = {"prompt_column": "question", "prompt": None, "answer_column": "answers", "answers": "joined"}
     common = {"kind": "hf", "seed": 0, "tokens_per_batch": 1000, "max_skipped_share": 0.0, "images": "native"}
     rest = {"joiner": " | ", "id_column": None, "path": str(path), "samples": samples}

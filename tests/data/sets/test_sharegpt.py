@@ -151,6 +151,19 @@ def test_what_is_missing_is_told_at_once(coco, ten, make_record, tmp_path):
         samples_of(coco.config(ten, samples=11))
 
 
+def test_images_behind_a_link_are_read_where_that_is_said(coco, ten, tmp_path):
+    config = coco.config(ten, samples=9)
+    base = content_hash(config)
+    (coco.root / "coco").rename(tmp_path / "elsewhere")
+    (coco.root / "coco").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="leaves its folder by a symbolic link; the set's follow_links=true"):
+        check_available(config)
+    assert all("symbolic link" in reason for reason in read(config).skipped.values())
+    linked = replace(config, follow_links=True)
+    check_available(linked)
+    assert content_hash(linked) == base
+
+
 def test_hash_sees_content_and_not_where_it_lies(coco, ten, make_record, tmp_path):
     config = coco.config(ten, samples=9)
     base = content_hash(config)

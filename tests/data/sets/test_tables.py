@@ -106,6 +106,18 @@ def test_every_kind_of_storage(tmp_path, rows, make_hf, storage):
         assert shown(sample) == [("image", f"what is {number} ?"), (f"number {number} | {number}",)]
 
 
+def test_images_behind_a_link_are_read_where_that_is_said(tmp_path, rows, make_hf):
+    path = kinds_of_storage(tmp_path, rows)["paths.jsonl"]
+    (tmp_path / "linked").mkdir()
+    for image in (tmp_path / "imagefolder").rglob("*.png"):
+        link = tmp_path / "linked" / image.relative_to(tmp_path / "imagefolder")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(image)
+    config = make_hf(path, 6, image_folder=str(tmp_path / "linked"), max_skipped_share=1.0)
+    assert len(read(config).skipped) == 6
+    assert len(read(replace(config, follow_links=True)).samples) == 6
+
+
 def test_several_images_and_none(tmp_path, make_hf, make_png):
     stored = [
         {"images": [{"bytes": make_png(n), "path": None} for n in range(count)], "question": "hi", "answers": "yes"}

@@ -26,10 +26,14 @@ class DigitGridCalibration(Calibration):
 
 @dataclass
 class ImageCalibration(Calibration):
-    """A set with images of its own. ``max_pixels``: larger ones are shrunk, with their proportions; null: none is."""
+    """A set with images of its own. ``max_pixels``: larger ones are shrunk, with their proportions; null: none is.
+
+    ``follow_links``: also read what symbolic links in the folder of images lead to elsewhere.
+    """
 
     images: Literal["native", "pad"] = MISSING
     max_pixels: int | None = MISSING
+    follow_links: bool = MISSING
 
 
 @dataclass

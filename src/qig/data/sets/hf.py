@@ -88,4 +88,4 @@ class HfSet(CalibrationSet):
             raise DataError(f"has the image path {path!r}; set {self.key('image_folder')} to where it begins")
         if os.path.isabs(path):  # as ``datasets`` gives the files of an image folder
             path = os.path.relpath(path, root.absolute())
-        return inside(root, path)
+        return inside(root, path, self.config.follow_links)

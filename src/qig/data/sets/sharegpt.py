@@ -41,8 +41,8 @@ class ShareGpt(CalibrationSet):
                 f"{self.key('path')}={self.config.path!r} has no record with {self._filter}; another "
                 f"{self.key('image_prefix')}, or null for all records"
             )
-        prefix = self.config.image_prefix
-        if prefix is not None and prefix.endswith("/") and not inside(folder, prefix).is_dir():
+        prefix, follow = self.config.image_prefix, self.config.follow_links
+        if prefix is not None and prefix.endswith("/") and not inside(folder, prefix, follow).is_dir():
             raise DataError(
                 f"{self.key('image_folder')}={self.config.image_folder!r} has no folder {prefix!r}; expected the "
                 f"folder in which the records' image paths begin (they begin with {prefix!r})"
@@ -67,7 +67,7 @@ class ShareGpt(CalibrationSet):
             turns = '[{"from": "human" or "gpt", "value": text}, ...]'
             raise DataError(f"is no record with a list of conversations: {turns}")
         folder = local(self.config.image_folder)
-        images: list[Picture] = [inside(folder, path) for path in _paths(record)]
+        images: list[Picture] = [inside(folder, path, self.config.follow_links) for path in _paths(record)]
         turns = [_turn(entry) for entry in record["conversations"]]
         marks = sum(turn.content.count(MARK) for turn in turns)
         if not marks and images and turns:
