@@ -33,14 +33,15 @@ def test_a_machine_without_control_groups(groups):
 
 def test_the_limit_of_a_job_around_the_step_counts_and_cached_files_give_way(groups):
     (groups / "cgroup").write_text("0::/job_1/step_0\n")
-    group(groups / "mount/job_1", max=500, current=400, stat="anon 150\nfile 250\nfile_dirty 7")
+    group(groups / "mount/job_1", max=500, current=400, stat="anon 150\nfile 250\nshmem 40\nfile_dirty 7")
     group(groups / "mount/job_1/step_0", max="max", current=400, stat="file 250")
-    assert host_memory.free_bytes() == 500 - 400 + 250
+    assert host_memory.free_bytes() == 500 - 400 + 250 - 40
 
 
 def test_the_first_version_of_control_groups(groups):
     (groups / "cgroup").write_text("4:cpu,memory:/job\n3:cpuset:/other\n0::/\n")
-    group(groups / "mount/memory/job", limit_in_bytes=600, usage_in_bytes=400, stat="cache 1\ntotal_cache 30")
+    stat = "cache 1\ntotal_cache 35\ntotal_shmem 5"
+    group(groups / "mount/memory/job", limit_in_bytes=600, usage_in_bytes=400, stat=stat)
     group(groups / "mount/memory", limit_in_bytes=2**63 - 4096, usage_in_bytes=400, stat="total_cache 30")
     group(groups / "mount/memory/other", limit_in_bytes=1, usage_in_bytes=0, stat="total_cache 0")
     assert host_memory.free_bytes() == 230

@@ -9,10 +9,11 @@ import psutil
 
 GROUPS = Path("/proc/self/cgroup")
 MOUNT = Path("/sys/fs/cgroup")
-# Limit, use, and which part of the use (memory.stat) is files that give way: of both versions of control groups.
+# Limit, use, and of the use (memory.stat) what is files, and which of those are held in memory alone, as in /dev/shm:
+# the others give way. Of both versions of control groups.
 VERSIONS = (
-    ("memory.max", "memory.current", "file"),
-    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache"),
+    ("memory.max", "memory.current", "file", "shmem"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache", "total_shmem"),
 )
 
 
@@ -26,10 +27,11 @@ def free_bytes() -> int:
 
 def _left_by_limits() -> Iterator[int]:
     for group in _groups():
-        for limit, used, files in VERSIONS:
+        for limit, used, files, held in VERSIONS:
             if (group / limit).is_file() and (most := (group / limit).read_text().strip()) != "max":
                 parts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-                yield int(most) - int((group / used).read_text()) + int(parts.get(files, 0))
+                gives_way = int(parts.get(files, 0)) - int(parts.get(held, 0))
+                yield int(most) - int((group / used).read_text()) + gives_way
 
 
 def _groups() -> Iterator[Path]:

@@ -12,7 +12,7 @@ from qig.config.schema import Model, Outliers, TextEvaluation
 from qig.data.python_docs import EVALUATION, content_hash, passages
 from qig.errors import DataError, EvaluationError, NonFiniteError
 from qig.evaluation.benchmark import evaluate
-from qig.evaluation.corpora import Passage, passages_of, text_record
+from qig.evaluation.corpora import Passage, passages_of, text_record, users_text
 from qig.evaluation.texts import likelihoods
 from qig.models.loading import load
 
@@ -176,11 +176,42 @@ def test_rows_of_a_table_are_joined_as_published(tmp_path, suffix):
     assert text_record(of_path(file)) == same != text_record(of_path(file, text_column="other"))
 
 
+def test_a_text_is_taken_as_it_is_now(tmp_path):
+    """With the line ends that it has, without a byte order mark, and anew where it has changed."""
+    file = tmp_path / "mine.txt"
+    file.write_bytes(b"\xef\xbb\xbfred\r\nblue\n")
+    assert users_text(of_path(file)) == "red\r\nblue\n"
+    before = text_record(of_path(file))
+    file.write_bytes(b"green")
+    assert users_text(of_path(file)) == "green" and text_record(of_path(file)) != before
+
+
+def test_a_directory_has_no_split_to_ask_for(tmp_path):
+    (tmp_path / "mine.jsonl").write_text('{"text": "red"}\n{"text": "blue"}\n')
+    assert users_text(of_path(tmp_path)) == "red\n\nblue"
+
+
+def test_another_text_or_window_is_another_document(family_checkpoint, tmp_path):
+    """What tables and cards look at before they pair two runs' windows, whose names are alike."""
+    loaded = language_model(family_checkpoint("llama"))
+
+    def documents(content: str, name: str, window: int = 8) -> dict[str, str]:
+        (tmp_path / name).write_text(content)
+        text = of_path(tmp_path / name, window)
+        return evaluate(loaded.model, loaded.processor, text=text, limit=1, **OPTIONS).documents
+
+    first = documents(TEXTS[1], "a.txt")
+    assert list(first) == ["mine"] and first == documents(TEXTS[1], "b.txt")
+    assert len({first["mine"], documents(TEXTS[1], "a.txt", 6)["mine"], documents(TEXTS[1] * 2, "a.txt")["mine"]}) == 3
+
+
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
         ("absent.txt", None, "absent.txt' does not exist; expected a file, a directory, or a hub id"),
         ("latin.txt", b"caf\xe9", "latin.txt cannot be read: 'utf-8' codec"),
+        ("empty.txt", b" \n", "expected a text, got an empty one"),
+        ("half.jsonl", b'{"text": "red \\ud800"}', "cannot be read: 'utf-8' codec can't encode"),
         ("short.txt", b"red blue", "its 3 tokens are fewer than evaluation.text.window=8"),
         ("mine.jsonl", b'{"texts": "red"}', r"unknown column 'text' \(did you mean 'texts'"),
         ("mine.jsonl", b'{"text": "red"}\n{"text": null}', "evaluation.text.text_column=text: expected text in every"),

@@ -46,6 +46,11 @@ def test_other_checkpoints_threads_settings_and_questions_are_no_baselines(run):
     assert beside(run("q", "qig")) == (None, None)
 
 
+def test_a_text_that_lies_elsewhere_has_the_baselines_of_its_content(run):
+    run("a", "none", evaluation__text={"corpus": "mine", "window": 8, "path": "/a.txt"})
+    assert beside(run("q", "qig", evaluation__text={"corpus": "mine", "window": 8, "path": "/b.txt"})) == ("a", None)
+
+
 def test_the_newest_of_several_counts(run):
     run("z", "none", day=1)
     run("a", "none", day=3)

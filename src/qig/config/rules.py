@@ -100,8 +100,8 @@ def _check_text(evaluation: Evaluation) -> None:
         raise ConfigError(f"evaluation.text.path={text.path}: {BUILT_IN} comes with Python; expected another corpus")
     if text.corpus not in (None, BUILT_IN) and text.path is None:
         raise ConfigError(
-            f"evaluation.text.corpus={text.corpus}: expected {BUILT_IN}, which comes with Python, or also "
-            "evaluation.text.path"
+            f"evaluation.text.path is null: expected a file, a directory or a hub id for evaluation.text.corpus="
+            f"{text.corpus} ({BUILT_IN} alone comes with Python)"
         )
     if text.corpus in evaluation.tasks:
         raise ConfigError(f"evaluation.text.corpus={text.corpus}: a task of evaluation.tasks is called so, too")

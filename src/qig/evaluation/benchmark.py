@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from qig.config.digest import digest
 from qig.config.schema import TextEvaluation
 
 from .containment import contained
@@ -34,7 +35,8 @@ class EvaluationResult:
     ``score`` is the task's main metric (usually 0 or 1), ``sub_scores`` its others, ``nll`` the negative
     log-likelihood of ``target`` in nats, or None where it was not asked for or there is no target. ``metrics`` are
     those of :func:`~qig.evaluation.summary.summarize`. ``versions``: of lmms-eval and of each task. ``protocol``: how
-    the questions reached the model. ``documents``: of each task a hash of its documents, pictures left out.
+    the questions reached the model. ``documents``: of each task a hash of its documents, pictures left out, and of the
+    running text a hash of that and its window.
     """
 
     samples: list[dict[str, Any]]
@@ -98,7 +100,8 @@ def evaluate(
     passages = text_samples(model, processor, text, limit, batch_size, ranks, journal)
     samples = [*result.samples, *passages]
     asked = {**result.protocol, "text": text_record(text)}
-    return EvaluationResult(samples, summarize(samples), result.versions, asked, result.documents)
+    documents = {**result.documents, text.corpus: digest(asked["text"])}
+    return EvaluationResult(samples, summarize(samples), result.versions, asked, documents)
 
 
 def _answered(

@@ -67,31 +67,42 @@ def users_text(text: TextEvaluation) -> str:
     Raises:
         DataError: it is not there, or is no text.
     """
-    return _read(text.path, text.name, text.split, text.text_column)
+    file = local(text.path)
+    state = (file.stat().st_size, file.stat().st_mtime_ns) if file.is_file() else None
+    return _read(text.path, text.name, text.split, text.text_column, state)
 
 
 def text_record(text: TextEvaluation) -> dict[str, Any]:
     """What is evaluated on, wherever it lies: all that decides it but the tokenizer."""
-    if text.path is None:
-        content = content_hash(EVALUATION)  # the text depends on Python's version
-    else:
-        content = hashlib.sha256(users_text(text).encode("utf-8", "surrogatepass")).hexdigest()
+    own = text.path is not None  # else the text depends on Python's version
+    content = hashlib.sha256(users_text(text).encode()).hexdigest() if own else content_hash(EVALUATION)
     return {"corpus": text.corpus, "window": text.window, "sha256": content}
 
 
 @lru_cache(maxsize=1)  # asked for by each job of a sweep
-def _read(path: str, name: str | None, split: str, column: str) -> str:
+def _read(path: str, name: str | None, split: str, column: str, state: tuple[int, int] | None) -> str:
+    """``state``: size and time of a file, for it to be read anew where it has changed."""
     place = local(path)
-    if place.suffix == ".txt" and place.is_file():
-        try:
-            return place.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise DataError(f"evaluation.text.path={path} cannot be read: {error}") from error
+    try:
+        if place.suffix == ".txt" and place.is_file():
+            with place.open(encoding="utf-8-sig", newline="") as stream:
+                text = stream.read()
+        else:
+            text = "\n\n".join(_rows(path, name, split, column))
+        text.encode()  # JSON can hold halves of characters
+    except (OSError, UnicodeError) as error:
+        raise DataError(f"evaluation.text.path={path} cannot be read: {error}") from error
+    if not text.strip():
+        raise DataError(f"evaluation.text.path={path}: expected a text, got an empty one")
+    return text
+
+
+def _rows(path: str, name: str | None, split: str, column: str) -> list[str]:
     table = open_table(path, name, split, [column], "evaluation.text.path")
     rows = [row[column] for row in table.rows(range(table.length))]
     if not all(isinstance(row, str) for row in rows):
         raise DataError(f"evaluation.text.text_column={column}: expected text in every row of {path}")
-    return "\n\n".join(rows)
+    return rows
 
 
 def _tokens(tokenizer, text: str, **options: Any) -> tuple[torch.Tensor, torch.Tensor]:

@@ -127,7 +127,8 @@ def _beside_baselines(run: Run) -> Compared:
 def _conditions(run: Run) -> dict[str, Any]:
     """What decides a baseline's answers, and must be the same. Calibration and its seed do not."""
     record, config = run.record, run.config
-    evaluation = {key: value for key, value in config["evaluation"].items() if key not in WHERE}
+    # Of a text the hash below says all; where it lies decides nothing.
+    evaluation = {key: value for key, value in config["evaluation"].items() if key not in (*WHERE, "text")}
     return {
         "checkpoint": record["checkpoint"]["sha256"],
         "model": {key: value for key, value in config["model"].items() if key not in ("name", "path")},

@@ -94,7 +94,7 @@ class Run:
 
     @property
     def documents(self) -> Mapping[str, str]:
-        """task -> hash of what its documents said; of running text there is none."""
+        """task -> hash of what its documents said, and of running text."""
         return self._evaluated.get("documents", {})
 
     @property

@@ -77,7 +77,7 @@ def _of_dataset(path: str, place: Path, name: str | None, split: str) -> Table:
         reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
         hint = "" if place.exists() else "; without a network it must already be in the Hugging Face cache (HF_HOME)"
         raise DataError(f"data set {path!r} cannot be loaded: {reason[0]}{hint}") from error
-    chosen = _split_of(loaded, path, split)
+    chosen = _split_of(loaded, path, split, place.is_dir())
     stored = chosen.with_format("arrow")
     return Table(tuple(chosen.column_names), len(chosen), lambda positions: stored[list(positions)].to_pylist())
 
@@ -87,11 +87,11 @@ def _refuse_unless_hub_id(path: str) -> None:
         raise DataError(f"{path!r} does not exist; expected a file, a directory, or a hub id of the form owner/name")
 
 
-def _split_of(loaded, path: str, split: str):
-    """A single table stands for its only split, whatever that is called; a file has none."""
+def _split_of(loaded, path: str, split: str, is_directory: bool):
+    """A single table stands for its only split, whatever that is called; a file has none, nor may a directory."""
     if not isinstance(loaded, dict):
         return loaded
-    if len(loaded) == 1 and split == "train":
+    if len(loaded) == 1 and (split == "train" or (is_directory and "train" in loaded)):
         return next(iter(loaded.values()))
     if split not in loaded:
         raise DataError(f"{path}: {choices(split, loaded, 'split')}")
